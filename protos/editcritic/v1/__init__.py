@@ -1,0 +1,1 @@
+"""The contract `editcritic.v1`: messages, services, errors and pictures on the wire."""

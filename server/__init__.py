@@ -1,0 +1,1 @@
+"""Judges candidates: the model server."""

@@ -1,0 +1,199 @@
+"""Builds, starts and drains the server: listening, TLS, token, health, reflection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from types import TracebackType
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from editcritic.server.critic_service import CriticService
+from editcritic.server.guard import Guard
+from editcritic.server.hosting import Hosts
+from editcritic.server.settings import ServerSettings, SettingsError
+from editcritic.server.verdicts import VerdictStore
+from editcritic.v1 import critic_pb2, critic_pb2_grpc
+
+__all__ = ["CriticServer", "run"]
+
+_log = logging.getLogger(__name__)
+SERVICE_NAME: str = critic_pb2.DESCRIPTOR.services_by_name["CriticService"].full_name
+
+_KEEPALIVE_OPTIONS = (
+    # Clients ping every 30 s; gRPC's own default would cut them off after two pings.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # A peer that vanished without a word is noticed within 80 s.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # Two servers on one port would share calls without a warning.
+    ("grpc.so_reuseport", 0),
+)
+
+
+class CriticServer:
+    """A running server; use it as ``async with CriticServer(settings) as server``.
+
+    Args:
+        settings: how to listen and what to admit.
+
+    Attributes:
+        address: ``host:port`` once it listens.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self.settings = settings
+        self.address = ""
+        self._hosts = Hosts(settings)
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._server = grpc.aio.server(
+            interceptors=[Guard(settings.token)],
+            options=(
+                *_KEEPALIVE_OPTIONS,
+                ("grpc.max_receive_message_length", settings.max_message_bytes),
+                ("grpc.max_send_message_length", settings.max_message_bytes),
+            ),
+        )
+        store = VerdictStore(settings.verdicts_path) if settings.verdicts_path else None
+        self._service = CriticService(self._hosts, store)
+
+    async def __aenter__(self) -> CriticServer:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop(grace_s=0.0)
+
+    async def start(self) -> None:
+        """Load the critics, then listen.
+
+        Raises:
+            SettingsError: the address cannot be listened on, or a TLS file cannot be read.
+        """
+        await self._hosts.load()
+        critic_pb2_grpc.add_CriticServiceServicer_to_server(self._service, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        self.address = f"{_bracketed(self.settings.host)}:{self._listen()}"
+        await self._server.start()
+        serving = health_pb2.HealthCheckResponse.SERVING
+        ready = serving if self._hosts.infos() else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", SERVICE_NAME):
+            await self._health.set(name, ready)
+        _log.info("listening on %s, critics: %s", self.address, ", ".join(self.settings.critics))
+
+    async def stop(self, grace_s: float | None = None) -> None:
+        """Refuse new work, let open calls finish within the grace, then close.
+
+        Args:
+            grace_s: seconds for open calls; by default the settings'.
+        """
+        grace_s = self.settings.grace_s if grace_s is None else grace_s
+        # Balancers must see it before the first call is refused.
+        await self._health.enter_graceful_shutdown()
+        self._service.announce_shutdown(grace_s)
+        await self._server.stop(grace_s)
+        await self._hosts.close()
+
+    async def wait(self) -> None:
+        """Return once the server has stopped."""
+        await self._server.wait_for_termination()
+
+    def _listen(self) -> int:
+        address = f"{_bracketed(self.settings.host)}:{self.settings.port}"
+        try:
+            if self.settings.tls_cert_path and self.settings.tls_key_path:
+                pair = (self.settings.tls_key_path.read_bytes(), self.settings.tls_cert_path.read_bytes())
+                return self._server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+            return self._server.add_insecure_port(address)
+        except (RuntimeError, OSError) as error:
+            raise SettingsError(
+                f"cannot listen on {address}: {error}. Is another server there? --port 0 takes a free port."
+            ) from error
+
+
+async def serve(
+    settings: ServerSettings, *, on_ready: Callable[[CriticServer], None], stop: asyncio.Event
+) -> None:
+    """Run a server until `stop` is set or SIGTERM or SIGINT comes; a second signal ends the grace.
+
+    Args:
+        settings: how to listen and what to admit.
+        on_ready: told once the server listens.
+        stop: set it to drain and stop.
+    """
+    server = CriticServer(settings)
+    signals = 0
+
+    def on_signal() -> None:
+        nonlocal signals
+        signals += 1
+        stop.set()
+        if signals > 1:
+            stopping.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Windows' event loop has no signal handlers; there Ctrl-C raises KeyboardInterrupt as usual.
+        with contextlib.suppress(NotImplementedError):
+            loop.add_signal_handler(number, on_signal)
+    stopping: asyncio.Future[None] = loop.create_future()
+    await server.start()
+    on_ready(server)
+    await stop.wait()
+    stopping = asyncio.ensure_future(server.stop())
+    try:
+        await stopping
+    except asyncio.CancelledError:
+        await server.stop(grace_s=0.0)
+
+
+def run(
+    settings: ServerSettings,
+    *,
+    on_ready: Callable[[CriticServer], None] = lambda _server: None,
+    stop_when: Callable[[], None] | None = None,
+) -> None:
+    """Run a server in the foreground until it is told to stop.
+
+    Args:
+        settings: how to listen and what to admit.
+        on_ready: told once the server listens.
+        stop_when: a blocking function, run in a thread; the server stops when it returns.
+
+    Raises:
+        SettingsError: the server cannot listen as the settings say.
+    """
+    asyncio.run(_run(settings, on_ready, stop_when))
+
+
+async def _run(
+    settings: ServerSettings,
+    on_ready: Callable[[CriticServer], None],
+    stop_when: Callable[[], None] | None,
+) -> None:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    if stop_when is not None:
+
+        def watch() -> None:
+            stop_when()
+            loop.call_soon_threadsafe(stop.set)
+
+        # A daemon, because nothing can interrupt a blocking read at exit.
+        threading.Thread(target=watch, daemon=True, name="stop-watch").start()
+    await serve(settings, on_ready=on_ready, stop=stop)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host

@@ -1,0 +1,166 @@
+"""Requests to arrays: every check of a field, its size and its range, before anything is judged."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+import numpy as np
+from numpy.typing import NDArray
+
+from editcritic.server.critics.base import DecodedCandidate, DecodedEdit
+from editcritic.server.settings import MAX_ID_CHARS, ServerSettings
+from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.errors import ImageError, InvalidInput
+from editcritic.v1.images import ImageLimits, decode_image, decode_mask, image_size, paste_region, resize_to
+
+__all__ = ["check_id", "check_options", "decode_candidate", "decode_edit", "decoded_byte_count"]
+
+_ID = re.compile(r"[A-Za-z0-9._:-]+")
+# A pixel of a decoded source (3 bytes), and of two float masks (4 bytes each).
+_EDIT_BYTES_PER_PIXEL = 3 + 4 + 4
+_CANDIDATE_BYTES_PER_PIXEL = 3
+MASK_THRESHOLD = 0.5
+"""A mask that nowhere exceeds it is empty: stock inpainting pipelines binarise at this value."""
+
+
+def decode_edit(edit: pb.Edit, settings: ServerSettings) -> DecodedEdit:
+    """An edit as arrays.
+
+    Raises:
+        InvalidInput: a field is missing, out of range, or does not fit the others; `field` names it.
+    """
+    edit_id = check_id(edit.edit_id, "edit_id") if edit.edit_id else uuid.uuid4().hex
+    _check_prompt(edit.prompt, "prompt", settings.max_prompt_chars)
+    _check_prompt(edit.negative_prompt, "negative_prompt", settings.max_prompt_chars)
+    source = _decode_picture(edit.source, "source", settings.images)
+    denoise_mask = _decode_mask(edit.denoise_mask, "denoise_mask", source, settings.images)
+    blend_mask = None
+    if edit.HasField("blend_mask"):
+        blend_mask = _decode_mask(edit.blend_mask, "blend_mask", source, settings.images)
+    return DecodedEdit(edit_id, source, denoise_mask, blend_mask, edit.prompt, edit.negative_prompt)
+
+
+def decode_candidate(
+    candidate: pb.Candidate,
+    progress: pb.DenoisingProgress | None,
+    source: NDArray[np.uint8],
+    settings: ServerSettings,
+) -> DecodedCandidate:
+    """A candidate as an array of the whole edit.
+
+    Args:
+        candidate: as it came.
+        progress: set for a preview.
+        source: (H, W, 3) uint8, the edit's source.
+        settings: the limits.
+
+    Raises:
+        InvalidInput: a field is missing, out of range, or does not fit the edit; `field` names it.
+    """
+    if candidate.candidate_id:
+        check_id(candidate.candidate_id, "candidate_id")
+    if progress is not None and not 0.0 < progress.fraction <= 1.0:
+        raise InvalidInput(
+            f"progress.fraction is {progress.fraction}; it must be over 0 and at most 1.",
+            reason=pb.ERROR_REASON_FIELD_INVALID,
+            field="progress.fraction",
+        )
+    picture = _decode_picture(candidate.image, "image", settings.images)
+    region = candidate.region if candidate.HasField("region") else None
+    whole = paste_region(source, picture, region)
+    return DecodedCandidate(candidate.candidate_id, whole, region, progress)
+
+
+def check_id(value: str, field: str) -> str:
+    """The identifier itself.
+
+    Raises:
+        InvalidInput: it is empty, too long, or has other characters than [A-Za-z0-9._:-].
+    """
+    if value and len(value) <= MAX_ID_CHARS and _ID.fullmatch(value):
+        return value
+    found = f"{len(value)} characters, {value[:80]!r}" if value else "nothing"
+    raise InvalidInput(
+        f"{field} must be 1 to {MAX_ID_CHARS} characters of [A-Za-z0-9._:-]; {found} came.",
+        reason=pb.ERROR_REASON_FIELD_INVALID if value else pb.ERROR_REASON_FIELD_MISSING,
+        field=field,
+    )
+
+
+def check_options(options: pb.CritiqueOptions) -> pb.CritiqueOptions:
+    """The options with their defaults filled in.
+
+    Raises:
+        InvalidInput: a number is out of its range.
+    """
+    filled = pb.CritiqueOptions()
+    filled.CopyFrom(options)
+    for name, low, high, default in (
+        ("heat_map_max_side", 16, 1024, 256),
+        ("max_defect_count", 1, 64, 16),
+        ("budget_ms", 1, 2**31 - 1, 0),
+    ):
+        value = getattr(options, name)
+        if value and not low <= value <= high:
+            raise InvalidInput(
+                f"options.{name} is {value}; it must be {low} to {high}, or 0 for the default.",
+                reason=pb.ERROR_REASON_FIELD_INVALID,
+                field=f"options.{name}",
+            )
+        setattr(filled, name, value or default)
+    return filled
+
+
+def decoded_byte_count(message: pb.Edit | pb.Candidate, limits: ImageLimits) -> int:
+    """Memory that the message takes once decoded, in bytes, from its headers alone.
+
+    Raises:
+        ImageError: the header is broken or beyond a limit.
+    """
+    if isinstance(message, pb.Edit):
+        picture, name, bytes_per_pixel = message.source, "source", _EDIT_BYTES_PER_PIXEL
+    else:
+        picture, name, bytes_per_pixel = message.image, "image", _CANDIDATE_BYTES_PER_PIXEL
+    try:
+        width, height = image_size(picture, limits)
+        limits.check_size(width, height)
+    except ImageError as error:
+        raise error.in_field(name) from error
+    return width * height * bytes_per_pixel
+
+
+def _decode_picture(message: pb.Image, field: str, limits: ImageLimits) -> NDArray[np.uint8]:
+    try:
+        return decode_image(message, limits)
+    except ImageError as error:
+        raise error.in_field(field) from error
+
+
+def _decode_mask(
+    message: pb.Image, field: str, source: NDArray[np.uint8], limits: ImageLimits
+) -> NDArray[np.float32]:
+    height, width = source.shape[:2]
+    try:
+        mask = decode_mask(message, limits)
+        if mask.shape != (height, width):
+            levels = resize_to(np.round(mask * 255).astype(np.uint8), width, height, what="mask")
+            mask = levels.astype(np.float32) / 255.0
+        if float(mask.max()) <= MASK_THRESHOLD:
+            raise ImageError(
+                f"the mask is empty: its highest value is {float(mask.max()) * 255:.0f} of 255,"
+                " and nowhere above one half.",
+                reason=pb.ERROR_REASON_MASK_EMPTY,
+            )
+    except ImageError as error:
+        raise error.in_field(field) from error
+    return mask
+
+
+def _check_prompt(prompt: str, field: str, limit: int) -> None:
+    if len(prompt) > limit:
+        raise InvalidInput(
+            f"the {field} has {len(prompt):,} characters; at most {limit:,} are read. Shorten it.",
+            reason=pb.ERROR_REASON_PROMPT_TOO_LONG,
+            field=field,
+        )

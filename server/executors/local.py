@@ -1,0 +1,115 @@
+"""Runs a critic in threads of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor as ThreadPool
+from typing import Any
+
+from editcritic.server.critics.base import Critic, CritiqueTask, DecodedEdit, Outcome
+from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.errors import EditCriticError, Overloaded, ServerFault
+
+__all__ = ["LocalExecutor"]
+
+_log = logging.getLogger(__name__)
+
+
+class LocalExecutor:
+    """Judges on a thread pool, so that the event loop never waits for pixels.
+
+    Args:
+        critic: the critic.
+        pool: threads to run it on; shared between critics of one device.
+    """
+
+    def __init__(self, critic: Critic, pool: ThreadPool) -> None:
+        self._critic = critic
+        self._pool = pool
+
+    async def prepare(self, edit: DecodedEdit) -> Any:
+        """`Critic.prepare` on a thread.
+
+        Raises:
+            EditCriticError: the critic refuses the edit, or failed on it.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._prepare, edit)
+
+    async def critique(
+        self, tasks: Sequence[CritiqueTask], is_cancelled: Callable[[], bool]
+    ) -> list[Outcome]:
+        """`Critic.critique` on a thread; what fails becomes that task's outcome and never raises."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, self._critique, tasks, is_cancelled)
+
+    def _prepare(self, edit: DecodedEdit) -> Any:
+        try:
+            return self._critic.prepare(edit)
+        except Exception as error:
+            raise _as_outcome(error, self._critic) from error
+
+    def _critique(self, tasks: Sequence[CritiqueTask], is_cancelled: Callable[[], bool]) -> list[Outcome]:
+        try:
+            outcomes = self._critic.critique(tasks, is_cancelled)
+        except Exception as error:
+            if len(tasks) == 1:
+                return [_as_outcome(error, self._critic)]
+            # One bad candidate must not cost its batch mates their answer.
+            return [self._critique([task], is_cancelled)[0] for task in tasks]
+        if len(outcomes) != len(tasks):
+            _log.error("critic %s gave %d outcomes for %d tasks", self._name, len(outcomes), len(tasks))
+            return [_fault(self._critic, _incident()) for _ in tasks]
+        return [self._checked(outcome) for outcome in outcomes]
+
+    def _checked(self, outcome: Outcome) -> Outcome:
+        if isinstance(outcome, EditCriticError) or _scores_are_sound(outcome.scores):
+            return outcome
+        incident = _incident()
+        _log.error("incident %s: critic %s gave unsound scores %s", incident, self._name, outcome.scores)
+        return _fault(self._critic, incident)
+
+    @property
+    def _name(self) -> str:
+        return self._critic.info.identity.name
+
+
+def _scores_are_sound(scores: pb.Scores) -> bool:
+    """Whether every score is either a finite number in [0, 100] with a deviation, or an abstention."""
+    for _, score in scores.ListFields():
+        numbers = (score.value, score.stddev)
+        scored = score.status == pb.SCORE_STATUS_SCORED
+        if scored != score.HasField("value") or not all(map(math.isfinite, numbers)):
+            return False
+        if not 0.0 <= score.value <= 100.0 or score.stddev < 0.0:
+            return False
+    return scores.HasField("overall")
+
+
+def _as_outcome(error: Exception, critic: Critic) -> EditCriticError:
+    if isinstance(error, EditCriticError):
+        return error
+    incident = _incident()
+    _log.error("incident %s: critic %s failed", incident, critic.info.identity.name, exc_info=error)
+    if isinstance(error, MemoryError):
+        return Overloaded(
+            "the critic ran out of memory on this candidate; send a smaller crop.",
+            reason=pb.ERROR_REASON_DEVICE_OUT_OF_MEMORY,
+            metadata={"incident": incident},
+        )
+    return _fault(critic, incident)
+
+
+def _fault(critic: Critic, incident: str) -> ServerFault:
+    return ServerFault(
+        f"the critic {critic.info.identity.name!r} failed on this candidate (incident {incident}).",
+        reason=pb.ERROR_REASON_CRITIC_FAILED,
+        metadata={"incident": incident},
+    )
+
+
+def _incident() -> str:
+    return uuid.uuid4().hex[:12]

@@ -1,0 +1,214 @@
+"""A critic with its queue, and edits that are decoded and prepared once for all their candidates."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from editcritic.server.batcher import Admission, Batcher, Executor, Ticket
+from editcritic.server.critics import load_critic
+from editcritic.server.critics.base import CritiqueTask, DecodedCandidate, DecodedEdit
+from editcritic.server.decoding import check_options, decode_candidate, decode_edit, decoded_byte_count
+from editcritic.server.executors.local import LocalExecutor
+from editcritic.server.settings import ServerSettings
+from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.errors import DeadlineExceeded, NotFound, ProtocolError
+
+__all__ = ["CriticHost", "Hosts", "OpenedEdit"]
+
+_log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+# Decoding is short and mostly outside the GIL; two threads keep a large picture from holding up small ones.
+_DECODING_THREADS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class CriticHost:
+    """One critic of the server: who it is, where it runs, what waits for it."""
+
+    info: pb.CriticInfo
+    executor: Executor
+    batcher: Batcher
+
+
+class Hosts:
+    """All critics of a server and what they share: threads, room, settings.
+
+    Args:
+        settings: of the server.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self.settings = settings
+        self.admission = Admission(settings.max_queued, settings.max_queued_bytes)
+        self._judging = ThreadPoolExecutor(settings.workers, thread_name_prefix="critic")
+        self._decoding = ThreadPoolExecutor(_DECODING_THREADS, thread_name_prefix="decode")
+        self._by_name: dict[str, CriticHost] = {}
+
+    async def load(self) -> None:
+        """Load every critic of the settings. One that fails is logged and left out; the others serve."""
+        for name in self.settings.critics:
+            try:
+                critic = await self.run(self._judging, load_critic, name)
+            except Exception:
+                _log.exception("the critic %r could not be loaded", name)
+                continue
+            executor = LocalExecutor(critic, self._judging)
+            batcher = Batcher(executor, workers=self.settings.workers, max_batch=self.settings.max_batch)
+            self._by_name[name] = CriticHost(critic.info, executor, batcher)
+
+    async def close(self) -> None:
+        """Stop all queues and threads; running work is told that it is cancelled."""
+        for host in self._by_name.values():
+            await host.batcher.close()
+        self._judging.shutdown(wait=False, cancel_futures=True)
+        self._decoding.shutdown(wait=False, cancel_futures=True)
+
+    def infos(self) -> list[pb.CriticInfo]:
+        """The loaded critics, the default first."""
+        return [host.info for host in self._by_name.values()]
+
+    def host(self, name: str) -> CriticHost:
+        """The critic of that name; the default for an empty one.
+
+        Raises:
+            NotFound: it is not offered here.
+            ProtocolError: it is offered but could not be loaded.
+        """
+        wanted = name or self.settings.critics[0]
+        if wanted in self._by_name:
+            return self._by_name[wanted]
+        if wanted in self.settings.critics:
+            raise ProtocolError(
+                f"the critic {wanted!r} could not be loaded; the server's log says why.",
+                reason=pb.ERROR_REASON_CRITIC_UNAVAILABLE,
+                field="options.critic",
+            )
+        raise NotFound(
+            f"there is no critic {wanted[:64]!r} here; offered are {', '.join(self._by_name) or 'none'}.",
+            reason=pb.ERROR_REASON_CRITIC_UNKNOWN,
+            field="options.critic",
+        )
+
+    async def open(self, edit: pb.Edit, options: pb.CritiqueOptions) -> OpenedEdit:
+        """Decode an edit and begin to prepare it.
+
+        Raises:
+            EditCriticError: the edit or the options are refused, or there is no room.
+        """
+        options = check_options(options)
+        host = self.host(options.critic)
+        byte_count = await self.decode(decoded_byte_count, edit, self.settings.images)
+        self.admission.reserve(0, byte_count)
+        try:
+            decoded = await self.decode(decode_edit, edit, self.settings)
+        except BaseException:
+            self.admission.release(0, byte_count)
+            raise
+        return OpenedEdit(self, host, decoded, options, byte_count)
+
+    async def decode(self, function: Callable[..., _Result], *args: Any) -> _Result:
+        """Run a decoding function off the event loop."""
+        return await self.run(self._decoding, function, *args)
+
+    @staticmethod
+    async def run(pool: ThreadPoolExecutor, function: Callable[..., _Result], *args: Any) -> _Result:
+        """Run a function on a pool of threads."""
+        return await asyncio.get_running_loop().run_in_executor(pool, function, *args)
+
+
+class OpenedEdit:
+    """An edit in memory: decoded once, prepared once, judged for any number of candidates.
+
+    Holds room in the server's admission until `close`.
+    """
+
+    def __init__(
+        self, hosts: Hosts, host: CriticHost, edit: DecodedEdit, options: pb.CritiqueOptions, byte_count: int
+    ) -> None:
+        self.host = host
+        self.edit = edit
+        self._hosts = hosts
+        self._options = options
+        self._byte_count = byte_count
+        self._prepared: asyncio.Future[Any] = asyncio.ensure_future(host.executor.prepare(edit))
+        # Nobody may ever ask for it; a failure nobody saw is no news for the log.
+        self._prepared.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def close(self) -> None:
+        """Give the edit's room back. Safe to call twice."""
+        self._prepared.cancel()
+        self._hosts.admission.release(0, self._byte_count)
+        self._byte_count = 0
+
+    async def critique(
+        self,
+        candidate: pb.Candidate,
+        progress: pb.DenoisingProgress | None,
+        *,
+        timeout_s: float | None = None,
+        on_ticket: Callable[[Ticket], None] = lambda _ticket: None,
+    ) -> pb.Critique:
+        """Judge one candidate; cancelling the wait takes the work back.
+
+        Args:
+            candidate: as it came.
+            progress: set for a preview.
+            timeout_s: time that the caller has left; None means as long as the server allows.
+            on_ticket: told the candidate's place in the queue once it has one.
+
+        Raises:
+            EditCriticError: why it could not be judged.
+        """
+        allowed = [self._hosts.settings.max_budget_s]
+        allowed += [self._options.budget_ms / 1000] if self._options.budget_ms else []
+        allowed += [timeout_s] if timeout_s is not None else []
+        try:
+            return await asyncio.wait_for(self._critique(candidate, progress, on_ticket), min(allowed))
+        except asyncio.TimeoutError as error:
+            raise DeadlineExceeded(
+                f"the candidate was not judged within {min(allowed):.3g} s.",
+                reason=pb.ERROR_REASON_BUDGET_EXCEEDED,
+            ) from error
+
+    async def _critique(
+        self,
+        candidate: pb.Candidate,
+        progress: pb.DenoisingProgress | None,
+        on_ticket: Callable[[Ticket], None],
+    ) -> pb.Critique:
+        hosts, began = self._hosts, time.monotonic()
+        byte_count = await hosts.decode(decoded_byte_count, candidate, hosts.settings.images)
+        # A crop is pasted into a copy of the whole source.
+        byte_count = max(byte_count, self.edit.source.nbytes)
+        hosts.admission.reserve(1, byte_count)
+        try:
+            decoded = await hosts.decode(
+                decode_candidate, candidate, progress, self.edit.source, hosts.settings
+            )
+            decoding_done = time.monotonic()
+            critique = await self._submit(decoded, on_ticket)
+            critique.timings.decode_ms = (decoding_done - began) * 1000
+        finally:
+            hosts.admission.release(1, byte_count)
+        return critique
+
+    async def _submit(self, decoded: DecodedCandidate, on_ticket: Callable[[Ticket], None]) -> pb.Critique:
+        began = time.monotonic()
+        # Shielded: one candidate that gives up must not take the preparation from the others.
+        prepared = await asyncio.shield(self._prepared)
+        prepare_s = time.monotonic() - began
+        ticket = Ticket(CritiqueTask(self.edit, prepared, decoded, self._options))
+        on_ticket(ticket)
+        critique = await self.host.batcher.submit(ticket)
+        critique.candidate_id = decoded.candidate_id
+        if decoded.progress is not None:
+            critique.progress.CopyFrom(decoded.progress)
+        critique.timings.prepare_ms = prepare_s * 1000
+        return critique

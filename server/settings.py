@@ -1,0 +1,123 @@
+"""Every setting of the server, with its default and the reason for it."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from editcritic.server.critics import CRITICS
+from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.images import ImageLimits
+
+__all__ = ["PROTOCOL_REVISION", "ServerSettings", "SettingsError", "default_verdicts_path"]
+
+PROTOCOL_REVISION = 1
+"""Revision of `editcritic.v1` that this server speaks."""
+
+MAX_ID_CHARS = 64
+
+
+class SettingsError(ValueError):
+    """Settings that contradict each other or that would be unsafe; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """How a server listens, what it admits and how it stops.
+
+    Attributes:
+        host: address to listen on; loopback unless you say otherwise.
+        port: port to listen on; 0 takes a free one.
+        critics: names of the registry to offer; the first is the default.
+        workers: threads that judge; by default one for each core, as NumPy and OpenCV release the GIL.
+        max_batch: most candidates of one call into a critic.
+        images: what may be decoded.
+        max_message_bytes: largest request; a source, a candidate and their masks fit in.
+        max_prompt_chars: longest prompt; about four times what T5-type text encoders read.
+        max_candidates: most candidates of one Rank.
+        max_pending: unanswered candidates and previews of one stream.
+        max_queued: waiting and running candidates over all callers.
+        max_queued_bytes: decoded bytes of open edits and waiting candidates over all callers.
+        max_streams: open streams over all callers.
+        idle_timeout_s: a stream on which nothing happens for so long is closed.
+        max_budget_s: longest time of one critique.
+        grace_s: time that open calls get to finish when the server stops.
+        verdicts_path: SQLite file of verdicts; None keeps none.
+        tls_cert_path: PEM chain to listen with TLS.
+        tls_key_path: PEM key to listen with TLS.
+        token: bearer token that every call but health must carry; None asks for none.
+        allow_insecure_public: listen beyond loopback although there is no TLS.
+
+    Raises:
+        SettingsError: an unknown critic, half a TLS pair, or a public address in clear text.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 50551
+    critics: tuple[str, ...] = ("evidence",)
+    workers: int = field(default_factory=lambda: max(1, os.cpu_count() or 1))
+    max_batch: int = 16
+    images: ImageLimits = field(default_factory=ImageLimits)
+    max_message_bytes: int = 48 * 2**20
+    max_prompt_chars: int = 4096
+    max_candidates: int = 64
+    max_pending: int = 32
+    max_queued: int = 256
+    max_queued_bytes: int = 2 * 2**30
+    max_streams: int = 1024
+    idle_timeout_s: float = 600.0
+    max_budget_s: float = 120.0
+    grace_s: float = 10.0
+    verdicts_path: Path | None = None
+    tls_cert_path: Path | None = None
+    tls_key_path: Path | None = None
+    token: str | None = field(default=None, repr=False)
+    allow_insecure_public: bool = False
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.critics if name not in CRITICS]
+        if unknown or not self.critics:
+            raise SettingsError(f"unknown critics {unknown}; known are {', '.join(CRITICS)}")
+        if (self.tls_cert_path is None) != (self.tls_key_path is None):
+            raise SettingsError("TLS needs both a certificate and a key")
+        if self.tls_cert_path is None and not _is_loopback(self.host) and not self.allow_insecure_public:
+            raise SettingsError(
+                f"refusing to listen on {self.host} in clear text; give a TLS certificate and key,"
+                " or say --allow-insecure-public behind a proxy that has one"
+            )
+
+    def limits(self) -> pb.ServerLimits:
+        """The limits as clients see them."""
+        return pb.ServerLimits(
+            max_message_byte_count=self.max_message_bytes,
+            max_image_byte_count=self.images.max_bytes,
+            max_pixel_count=self.images.max_pixels,
+            max_side_px=self.images.max_side,
+            min_side_px=self.images.min_side,
+            max_prompt_char_count=self.max_prompt_chars,
+            max_candidates_per_request=self.max_candidates,
+            max_pending_per_stream=self.max_pending,
+            max_queued_count=self.max_queued,
+            max_queued_byte_count=self.max_queued_bytes,
+            max_stream_count=self.max_streams,
+            stream_idle_timeout_ms=round(self.idle_timeout_s * 1000),
+            max_budget_ms=round(self.max_budget_s * 1000),
+            max_id_char_count=MAX_ID_CHARS,
+        )
+
+
+def default_verdicts_path() -> Path:
+    """Where verdicts are kept unless told otherwise: the user's data folder (XDG base directories)."""
+    data_home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data_home) / "editcritic" / "verdicts.sqlite3"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -88,7 +88,8 @@ def _greet(server: CriticServer) -> None:
 
 
 def _wait_for_parent() -> None:
-    while sys.stdin.buffer.read(4096):
+    # Unbuffered: the lock of a buffered stdin that is being read aborts the interpreter at its exit.
+    while os.read(sys.stdin.fileno(), 4096):
         pass
 
 

@@ -22,7 +22,7 @@ from editcritic.server.settings import ServerSettings, SettingsError
 from editcritic.server.verdicts import VerdictStore
 from editcritic.v1 import critic_pb2, critic_pb2_grpc
 
-__all__ = ["CriticServer", "run"]
+__all__ = ["CriticServer", "run", "serve"]
 
 _log = logging.getLogger(__name__)
 SERVICE_NAME: str = critic_pb2.DESCRIPTOR.services_by_name["CriticService"].full_name

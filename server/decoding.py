@@ -12,7 +12,7 @@ from editcritic.server.critics.base import DecodedCandidate, DecodedEdit
 from editcritic.server.settings import MAX_ID_CHARS, ServerSettings
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import ImageError, InvalidInput
-from editcritic.v1.images import ImageLimits, decode_image, decode_mask, image_size, paste_region, resize_to
+from editcritic.v1.images import ImageLimits, decode_image, decode_mask, paste_region, pixel_count, resize_to
 
 __all__ = ["check_id", "check_options", "decode_candidate", "decode_edit", "decoded_byte_count"]
 
@@ -123,11 +123,9 @@ def decoded_byte_count(message: pb.Edit | pb.Candidate, limits: ImageLimits) -> 
     else:
         picture, name, bytes_per_pixel = message.image, "image", _CANDIDATE_BYTES_PER_PIXEL
     try:
-        width, height = image_size(picture, limits)
-        limits.check_size(width, height)
+        return pixel_count(picture, limits) * bytes_per_pixel
     except ImageError as error:
         raise error.in_field(name) from error
-    return width * height * bytes_per_pixel
 
 
 def _decode_picture(message: pb.Image, field: str, limits: ImageLimits) -> NDArray[np.uint8]:

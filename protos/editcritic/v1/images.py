@@ -37,9 +37,10 @@ __all__ = [
     "decode_mask_file",
     "encode_image",
     "encode_mask",
-    "image_size",
     "paste_region",
+    "pixel_count",
     "raw_image",
+    "resize_to",
 ]
 
 Encoding = Literal["png", "jpeg", "webp"]
@@ -162,13 +163,14 @@ def raw_image(pixels: NDArray[np.uint8]) -> pb.Image:
     return pb.Image(raw=pb.RawImage(pixel_format=layout, width=width, height=height, data=data))
 
 
-def image_size(message: pb.Image, limits: ImageLimits = DEFAULT_IMAGE_LIMITS) -> tuple[int, int]:
-    """Width and height after EXIF orientation, from the header alone; raises as `decode_image`."""
+def pixel_count(message: pb.Image, limits: ImageLimits = DEFAULT_IMAGE_LIMITS) -> int:
+    """Width x height from the header alone, checked against the limits; raises as `decode_image`."""
     if message.WhichOneof("content") == "raw":
-        return message.raw.width, message.raw.height
-    opened = _open_encoded(message, limits)
-    turned = opened.getexif().get(0x0112, 1) >= 5
-    return (opened.height, opened.width) if turned else opened.size
+        width, height = message.raw.width, message.raw.height
+        limits.check_size(width, height)
+    else:
+        width, height = _open_encoded(message, limits).size
+    return width * height
 
 
 def paste_region(

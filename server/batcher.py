@@ -1,6 +1,6 @@
 """Collects the candidates that wait for one critic and hands them over in batches.
 
-A batch is as large as what is waiting, shared evenly among idle workers: no delay is added to make it larger.
+A batch is as large as a worker's share of what is waiting: no delay is added to make it larger.
 Work that nobody waits for any more is never started, and running work is told through `is_cancelled`.
 """
 
@@ -106,7 +106,7 @@ class Batcher:
         self._max_batch = max_batch
         self._waiting: deque[Ticket] = deque()
         self._arrival = asyncio.Condition()
-        self._idle = workers
+        self._workers = workers
         self._runners = [asyncio.create_task(self._work_off()) for _ in range(workers)]
 
     async def submit(self, ticket: Ticket) -> pb.Critique:
@@ -135,7 +135,6 @@ class Batcher:
     async def _work_off(self) -> None:
         while True:
             batch = await self._next_batch()
-            self._idle -= 1
             try:
                 tasks = [ticket.task for ticket in batch]
                 outcomes = await self._executor.critique(tasks, partial(_all_abandoned, batch))
@@ -144,14 +143,12 @@ class Batcher:
             except Exception as error:
                 for ticket in batch:
                     _answer(ticket, error)
-            finally:
-                self._idle += 1
 
     async def _next_batch(self) -> list[Ticket]:
         async with self._arrival:
             while True:
                 live = [ticket for ticket in self._waiting if not ticket.abandoned]
-                size = min(self._max_batch, math.ceil(len(live) / max(1, self._idle)))
+                size = min(self._max_batch, math.ceil(len(live) / self._workers))
                 batch, rest = live[:size], live[size:]
                 self._waiting = deque(rest)
                 if batch:

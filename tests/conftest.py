@@ -6,7 +6,7 @@ import sys
 import types
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import grpc.aio
 import numpy as np
@@ -47,10 +47,8 @@ def edit(source: NDArray[np.uint8], mask: NDArray[np.float32]) -> pb.Edit:
 
 
 @pytest.fixture
-def make_candidate(
-    source: NDArray[np.uint8], mask: NDArray[np.float32]
-) -> Callable[..., pb.Candidate]:
-    """``make_candidate("a", level=200)``: a candidate whose inside has one brightness (dummy score = level / 2.55)."""
+def make_candidate(source: NDArray[np.uint8], mask: NDArray[np.float32]) -> Callable[..., pb.Candidate]:
+    """``make_candidate("a", level=200)``: an inside of one brightness, for which the dummy's score is level / 2.55."""
 
     def make(name: str = "a", level: int = 128) -> pb.Candidate:
         picture = source.copy()
@@ -69,9 +67,10 @@ def serving() -> ServerFactory:
 
     @asynccontextmanager
     async def start(
-        *, metadata: tuple[tuple[str, str], ...] = (), **settings: object
+        *, metadata: tuple[tuple[str, str], ...] = (), **settings: Any
     ) -> AsyncIterator[tuple[CriticServer, Stub]]:
-        chosen = ServerSettings(**{"port": 0, "critics": ("dummy",), "workers": 2, **settings})  # type: ignore[arg-type]
+        defaults: dict[str, Any] = {"port": 0, "critics": ("dummy",), "workers": 2}
+        chosen = ServerSettings(**{**defaults, **settings})
         async with CriticServer(chosen) as server, grpc.aio.insecure_channel(server.address) as channel:
             yield server, critic_pb2_grpc.CriticServiceStub(channel)
 

@@ -23,8 +23,10 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, descriptor_p
     output = tmp_path_factory.mktemp("protoc") / "contract.binpb"
     google_protos = Path(next(iter(google.rpc.__path__))).parents[1]
     subprocess.run(
-        [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTOS}", f"-I{google_protos}"]
-        + [f"--descriptor_set_out={output}", *FILES],
+        [
+            *(sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTOS}", f"-I{google_protos}"),
+            *(f"--descriptor_set_out={output}", *FILES),
+        ],
         check=True,
     )
     files = descriptor_pb2.FileDescriptorSet.FromString(output.read_bytes()).file
@@ -38,21 +40,20 @@ def test_generated_code_is_current(
     generated = descriptor_pb2.FileDescriptorProto()
     FILES[name].DESCRIPTOR.CopyToProto(generated)
     written = compiled[name]
-    for message in _all_messages(written):
+    for message in written.message_type:
         for field in message.field:
             # protoc fills it in for descriptor sets, the generated module leaves it out.
             field.ClearField("json_name")
     assert generated == written, f"run .ci/protos: {name} was changed after its code was generated"
 
 
-def _all_messages(file: descriptor_pb2.FileDescriptorProto) -> list[descriptor_pb2.DescriptorProto]:
-    return list(file.message_type)
-
-
 @pytest.mark.parametrize("module", FILES.values(), ids=FILES.keys())
 def test_numbers_are_signed_because_editors_languages_lack_unsigned_ones(module: object) -> None:
     file: FileDescriptor = module.DESCRIPTOR  # type: ignore[attr-defined]
-    unsigned = {descriptor_pb2.FieldDescriptorProto.TYPE_UINT32, descriptor_pb2.FieldDescriptorProto.TYPE_UINT64}
+    unsigned = {
+        descriptor_pb2.FieldDescriptorProto.TYPE_UINT32,
+        descriptor_pb2.FieldDescriptorProto.TYPE_UINT64,
+    }
     found = [
         field.full_name
         for message in file.message_types_by_name.values()

@@ -1,4 +1,4 @@
-"""Pictures on the wire: what is read, how odd files are read, and what is refused before a pixel is decoded."""
+"""Pictures on the wire: what is read, how odd files are read, what is refused before a pixel is decoded."""
 
 from __future__ import annotations
 

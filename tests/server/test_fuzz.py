@@ -23,7 +23,9 @@ VALID = pb.CritiqueRequest(
     candidate=pb.Candidate(candidate_id="c", image=pb.Image(encoded=pb.EncodedImage(data=PNG))),
 ).SerializeToString()
 # The deadline of an example is wall time, which the load of the machine decides.
-relaxed = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+relaxed = settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @st.composite

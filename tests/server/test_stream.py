@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import grpc
 import grpc.aio
@@ -36,7 +36,7 @@ class GatedCritic(DummyCritic):
     """Judges only while its gate is open, and keeps what it was asked."""
 
     gate = threading.Event()
-    asked: list[str] = []
+    asked: ClassVar[list[str]] = []
     was_cancelled = threading.Event()
 
     @classmethod

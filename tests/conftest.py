@@ -48,7 +48,7 @@ def edit(source: NDArray[np.uint8], mask: NDArray[np.float32]) -> pb.Edit:
 
 @pytest.fixture
 def make_candidate(source: NDArray[np.uint8], mask: NDArray[np.float32]) -> Callable[..., pb.Candidate]:
-    """``make_candidate("a", level=200)``: an inside of one brightness, for which the dummy's score is level / 2.55."""
+    """``make_candidate("a", level=200)``: an inside of one brightness; the dummy scores level / 2.55."""
 
     def make(name: str = "a", level: int = 128) -> pb.Candidate:
         picture = source.copy()
@@ -63,12 +63,10 @@ ServerFactory: TypeAlias = "Callable[..., AbstractAsyncContextManager[tuple[Crit
 
 @pytest.fixture
 def serving() -> ServerFactory:
-    """``async with serving(max_streams=2) as (server, stub)``: a server with other settings than the default."""
+    """``async with serving(max_streams=2) as (server, stub)``: a server with settings of the test's own."""
 
     @asynccontextmanager
-    async def start(
-        *, metadata: tuple[tuple[str, str], ...] = (), **settings: Any
-    ) -> AsyncIterator[tuple[CriticServer, Stub]]:
+    async def start(**settings: Any) -> AsyncIterator[tuple[CriticServer, Stub]]:
         defaults: dict[str, Any] = {"port": 0, "critics": ("dummy",), "workers": 2}
         chosen = ServerSettings(**{**defaults, **settings})
         async with CriticServer(chosen) as server, grpc.aio.insecure_channel(server.address) as channel:

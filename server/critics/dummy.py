@@ -7,11 +7,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from editcritic.server.critics.base import CritiqueTask, DecodedEdit, Outcome
+from editcritic.server.critics.maps import heat_map
 from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.errors import Cancelled
 
 __all__ = ["DummyCritic"]
 
-_DIMENSIONS = ("naturalness", "harmony", "preservation", "visual_quality", "overall")
+STDDEV = 1.0
+_SCORED = ("naturalness", "harmony", "preservation", "visual_quality", "overall")
 
 
 class DummyCritic:
@@ -31,22 +34,29 @@ class DummyCritic:
         )
 
     def prepare(self, edit: DecodedEdit) -> None:
-        """Nothing is to be prepared."""
+        """Nothing is worth preparing."""
 
     def critique(self, tasks: Sequence[CritiqueTask], is_cancelled: Callable[[], bool]) -> list[Outcome]:
         """The mean brightness of each candidate's inside as every score."""
-        return [self._critique(task) for task in tasks]
+        return [Cancelled("nobody waits any more") if is_cancelled() else self._judge(task) for task in tasks]
 
-    def _critique(self, task: CritiqueTask) -> pb.Critique:
-        inside = task.candidate.image[task.edit.denoise_mask > 0.5]
-        value = float(np.mean(inside)) / 2.55
-        score = pb.Score(value=value, stddev=1.0, status=pb.SCORE_STATUS_SCORED)
-        scores = pb.Scores(**{name: score for name in _DIMENSIONS})
+    def _judge(self, task: CritiqueTask) -> pb.Critique:
+        brightness = task.candidate.image.mean(axis=2) / 255.0
+        inside = task.edit.denoise_mask > 0.5
+        value = float(brightness[inside].mean()) * 100 if inside.any() else 0.0
+        score = pb.Score(value=min(value, 100.0), stddev=STDDEV, status=pb.SCORE_STATUS_SCORED)
+        scores = pb.Scores(**dict.fromkeys(_SCORED, score))
         scores.prompt_alignment.status = pb.SCORE_STATUS_ABSTAINED
         scores.prompt_alignment.abstention_reason = pb.ABSTENTION_REASON_NOT_JUDGED
         scores.prompt_alignment.abstention_detail = "the dummy critic does not read prompts"
-        return pb.Critique(
+        critique = pb.Critique(
             critic=self.info.identity,
             scores=scores,
             explanation=f"the inside has a mean brightness of {value:.0f} %",
         )
+        if task.options.heat_map:
+            height, width = brightness.shape
+            region = pb.Box(width=width, height=height)
+            darkness = np.where(inside, 1.0 - brightness, 0.0)
+            critique.heat_maps.append(heat_map(pb.DEFECT_KIND_UNSPECIFIED, darkness, region, task.options))
+        return critique

@@ -7,11 +7,11 @@ import importlib
 import inspect
 import subprocess
 import sys
-import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+import tomllib
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -88,7 +88,9 @@ print(sorted(set(sys.modules) & {blocked!r}))
 HEAVY = {"torch", "diffusers", "transformers", "scipy", "skimage", "cv2", "rich", "typer", "grpc_health"}
 
 
-@pytest.mark.parametrize("module", ["editcritic.plugin.client", "editcritic.v1.images", "editcritic.v1.errors"])
+@pytest.mark.parametrize(
+    "module", ["editcritic.plugin.client", "editcritic.v1.images", "editcritic.v1.errors"]
+)
 def test_the_client_needs_nothing_but_its_base(module: str) -> None:
     rooms = ("editcritic.server", "editcritic.refine")
     program = BLOCK.format(blocked=HEAVY, rooms=rooms, module=module)
@@ -115,7 +117,17 @@ def test_the_version_stands_in_the_changelog() -> None:
 
 @pytest.mark.packaging
 def test_the_wheel_holds_every_module_and_no_top_level_server(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(tmp_path),
+        str(ROOT),
+    ]
     subprocess.run(command, check=True, timeout=170)
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     modules = {name.replace(".", "/") for name in MODULES}
@@ -124,7 +136,13 @@ def test_the_wheel_holds_every_module_and_no_top_level_server(tmp_path: Path) ->
     assert {name.split("/")[0] for name in names} <= {"editcritic", names[-1].split("/")[0]}
 
 
-OLDEST = ["grpcio==1.51.1", "protobuf==3.20.3", "googleapis-common-protos==1.56.4", "numpy==1.24.2", "pillow==10.1.0"]
+OLDEST = [
+    "grpcio==1.51.1",
+    "protobuf==3.20.3",
+    "googleapis-common-protos==1.56.4",
+    "numpy==1.24.2",
+    "pillow==10.1.0",
+]
 ROUND_TRIP = """
 import numpy
 from editcritic.v1 import critic_pb2, critic_pb2_grpc, refine_pb2, refine_pb2_grpc, images, errors

@@ -1,0 +1,1 @@
+"""Where people meet editcritic: the client, the commands, the report."""

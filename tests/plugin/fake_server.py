@@ -1,0 +1,99 @@
+"""A server that misbehaves on purpose, to see what the clients make of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+
+from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1 import critic_pb2_grpc
+
+Script = Callable[[Iterator[pb.CritiqueStreamRequest], grpc.ServicerContext], Iterator[Any]]
+
+
+class FakeCritic(critic_pb2_grpc.CriticServiceServicer):
+    """Answers each stream by the next of its scripts, and keeps what it was sent.
+
+    Attributes:
+        sent: for each stream, the actions in order: "open", candidate ids, "finish".
+    """
+
+    def __init__(self, *scripts: Script) -> None:
+        self._scripts = list(scripts)
+        self.sent: list[list[str]] = []
+
+    def CritiqueStream(self, request_iterator: Any, context: Any) -> Iterator[Any]:
+        told: list[str] = []
+        self.sent.append(told)
+        script = self._scripts[min(len(self.sent), len(self._scripts)) - 1]
+        yield from script(noting(request_iterator, told), context)
+
+
+def noting(requests: Iterator[pb.CritiqueStreamRequest], told: list[str]) -> Iterator[Any]:
+    for request in requests:
+        action = request.WhichOneof("action")
+        if action == "candidate":
+            told.append(request.candidate.candidate_id)
+        elif action == "preview":
+            told.append(f"{request.preview.candidate.candidate_id}@{request.preview.progress.fraction:g}")
+        else:
+            told.append(str(action))
+        yield request
+
+
+def answering(
+    count: float = float("inf"), then: Callable[[Any], None] | None = None, credit: int = 8
+) -> Script:
+    """Opens the edit and answers `count` candidates; then does `then` with the call, or goes on."""
+
+    def script(requests: Iterator[Any], context: Any) -> Iterator[Any]:
+        left = count
+        for request in requests:
+            action = request.WhichOneof("action")
+            if action == "open":
+                yield pb.CritiqueStreamResponse(opened=pb.EditOpened(edit_id="fake", credit_count=credit))
+            elif action == "finish":
+                yield pb.CritiqueStreamResponse(closed=pb.EditClosed())
+                return
+            elif left > 0:
+                yield answer(request)
+                yield pb.CritiqueStreamResponse(credit=pb.Credit(count=1))
+                left -= 1
+            if left <= 0 and then is not None:
+                then(context)
+
+    return script
+
+
+def answer(request: pb.CritiqueStreamRequest) -> pb.CritiqueStreamResponse:
+    if request.HasField("preview"):
+        critique = pb.Critique(
+            candidate_id=request.preview.candidate.candidate_id, progress=request.preview.progress
+        )
+    else:
+        critique = pb.Critique(candidate_id=request.candidate.candidate_id)
+    return pb.CritiqueStreamResponse(critique=critique)
+
+
+def die(context: Any) -> None:
+    """What a client sees of a server process that was killed a moment after its last answer was read."""
+    time.sleep(0.2)
+    context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+
+
+@contextmanager
+def serving_fake(servicer: critic_pb2_grpc.CriticServiceServicer) -> Iterator[str]:
+    """The address of a server with that servicer."""
+    server = grpc.server(ThreadPoolExecutor(8))
+    critic_pb2_grpc.add_CriticServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(0).wait()

@@ -60,14 +60,12 @@ class StreamState:
         self._unsent.append(request)
 
     def cancel(self, candidate_id: str) -> None:
-        """Forget a candidate: what is unsent of it is never sent, the rest is cancelled at the server."""
+        """Forget a candidate: what is unsent of it is never sent, and the server frees its name."""
         self._unsent = deque(each for each in self._unsent if _key(each)[0] != candidate_id)
-        sent = [key for key in self._unanswered if key[0] == candidate_id]
-        for key in sent:
+        for key in [key for key in self._unanswered if key[0] == candidate_id]:
             del self._unanswered[key]
-        if sent:
-            message = pb.CancelCandidate(candidate_id=candidate_id)
-            self._cancels.append(pb.CritiqueStreamRequest(cancel_candidate=message))
+        message = pb.CancelCandidate(candidate_id=candidate_id)
+        self._cancels.append(pb.CritiqueStreamRequest(cancel_candidate=message))
 
     def finish(self) -> None:
         """Say that nothing more will be added. Calling it again changes nothing."""
@@ -82,13 +80,14 @@ class StreamState:
             ready.append(pb.CritiqueStreamRequest(open=self._open))
         if self.opened is None:
             return ready
+        # First, because a name that was cancelled may be among the unsent again.
+        ready.extend(self._cancels)
+        self._cancels.clear()
         while self._unsent and self._credit > 0:
             request = self._unsent.popleft()
             self._unanswered[_key(request)] = request
             self._credit -= 1
             ready.append(request)
-        ready.extend(self._cancels)
-        self._cancels.clear()
         if self._finish_is_due and not self._unsent:
             self._finish_is_due = False
             ready.append(pb.CritiqueStreamRequest(finish=pb.FinishEdit()))

@@ -29,7 +29,7 @@ SERVICE_NAME: str = critic_pb2.DESCRIPTOR.services_by_name["CriticService"].full
 
 _KEEPALIVE_OPTIONS = (
     # Clients ping every 30 s; gRPC's own default would cut them off after two pings.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     # A peer that vanished without a word is noticed within 80 s.
     ("grpc.keepalive_time_ms", 60_000),

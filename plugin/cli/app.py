@@ -1,0 +1,39 @@
+"""The command line as a whole: its commands, in the order of its help."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+import typer
+
+from editcritic.plugin.cli.bench import bench
+from editcritic.plugin.cli.console import stdout
+from editcritic.plugin.cli.demo import demo
+from editcritic.plugin.cli.evaluate import evaluate
+from editcritic.plugin.cli.rank import rank
+from editcritic.plugin.cli.score import score
+from editcritic.plugin.cli.serve import PASS_THROUGH, serve
+from editcritic.plugin.cli.verdict import verdict
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="A second pair of eyes for diffusion inpainting.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command()(score)
+app.command()(rank)
+app.command(context_settings=PASS_THROUGH, add_help_option=False)(serve)
+app.command()(verdict)
+app.command("eval")(evaluate)
+app.command()(bench)
+app.command()(demo)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    stdout.print(f"editcritic {metadata.version('editcritic')}")

@@ -1,0 +1,104 @@
+"""Options that several commands share, and the files behind them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from editcritic.plugin.cli.console import stderr
+from editcritic.plugin.client import Client, make_edit
+from editcritic.plugin.embedded import EmbeddedServer
+from editcritic.v1 import critic_pb2 as pb
+
+__all__ = [
+    "BlendMask",
+    "CriticName",
+    "EditFiles",
+    "Folder",
+    "Json",
+    "Mask",
+    "Prompt",
+    "Server",
+    "Source",
+    "connected",
+    "name_candidates",
+]
+
+Source = Annotated[Path, typer.Option("--image", "-i", help="The photograph before the edit.")]
+Mask = Annotated[Path, typer.Option("--mask", "-m", help="White where the engine was free.")]
+BlendMask = Annotated[Path | None, typer.Option(help="The mask of blending, when it is another one.")]
+Prompt = Annotated[str, typer.Option("--prompt", "-p", help="What was asked for.")]
+CriticName = Annotated[str, typer.Option("--critic", help="Critic to ask; by default the server's first.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else there.")]
+Folder = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Folder for heat maps, explanation and report.")
+]
+Server = Annotated[
+    str,
+    typer.Option(
+        envvar="EDITCRITIC_SERVER", help="Server as host:port. Without one, a server starts for this command."
+    ),
+]
+
+
+@dataclass(frozen=True)
+class EditFiles:
+    """The files that an edit is made of."""
+
+    source: Path
+    mask: Path
+    blend_mask: Path | None
+    prompt: str
+
+    def edit(self) -> pb.Edit:
+        """The edit as a message; raises ImageError for a file that cannot be read."""
+        return make_edit(self.source, self.mask, self.prompt, blend_mask=self.blend_mask)
+
+    def by_field(self) -> dict[str, Path | None]:
+        """Which file stands behind which field of a request."""
+        return {
+            "edit.source": self.source,
+            "edit.denoise_mask": self.mask,
+            "edit.blend_mask": self.blend_mask,
+        }
+
+
+@contextmanager
+def connected(address: str, critics: Iterable[str] = ()) -> Iterator[Client]:
+    """A client of the server at `address`, or of one that runs for as long as the block.
+
+    Args:
+        address: ``host:port``; empty to start a server.
+        critics: critics that a started server offers.
+
+    Raises:
+        ServerUnavailable: none could be started.
+    """
+    if address:
+        with Client(address) as client:
+            yield client
+        return
+    names = [name for name in critics if name]
+    with stderr.status("starting a server"):
+        server = EmbeddedServer(names)
+        server.start()
+    with server, Client(server.address) as client:
+        yield client
+
+
+def name_candidates(paths: list[Path]) -> dict[str, Path]:
+    """A name for each file that the contract allows: its stem, and a number where two are alike."""
+    named: dict[str, Path] = {}
+    for path in paths:
+        stem = re.sub(r"[^A-Za-z0-9._:-]", "_", path.stem)[:56] or "candidate"
+        name, number = stem, 2
+        while name in named:
+            name, number = f"{stem}-{number}", number + 1
+        named[name] = path
+    return named

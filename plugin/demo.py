@@ -1,0 +1,67 @@
+"""A real photograph with something to remove, and four answers of which one is right.
+
+The photograph itself is the good answer: the source is made from it by putting a sticker on the table. It comes
+with scikit-image (coffee cup by Rachel Michetti, CC0).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from skimage import data
+
+from editcritic.plugin.client import make_candidate, make_edit
+from editcritic.v1 import critic_pb2 as pb
+
+__all__ = ["DEMO_CRITIC", "Demo", "make_demo"]
+
+DEMO_CRITIC = "evidence"
+_CENTRE, _AXES = (480, 318), (78, 58)
+_SEAM_LEVELS = np.array([26.0, 20.0, 10.0])
+_BLUR_SIGMA_PX = 5.0
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The edit and its candidates by name: good, seamed, blurred, empty."""
+
+    edit: pb.Edit
+    candidates: dict[str, pb.Candidate]
+
+
+def make_demo() -> Demo:
+    """Build the demonstration; the same pixels every time."""
+    photo = np.asarray(data.coffee(), np.uint8)  # type: ignore[no-untyped-call]
+    mask = _ellipse(photo.shape[:2])
+    source = _stickered(photo, mask)
+    fills = {
+        "blurred": cv2.GaussianBlur(photo, (0, 0), _BLUR_SIGMA_PX),
+        "empty": np.full_like(photo, photo[mask > 0].mean(axis=0).round()),
+        "good": photo,
+        "seamed": np.clip(photo + _SEAM_LEVELS, 0, 255).astype(np.uint8),
+    }
+    pictures = {name: np.where(mask[..., None] > 0, fill, source) for name, fill in fills.items()}
+    return Demo(
+        make_edit(source, mask, prompt="", edit_id="demo"),
+        {name: make_candidate(picture, name) for name, picture in pictures.items()},
+    )
+
+
+def _ellipse(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    mask = np.zeros(shape[:2], np.uint8)
+    cv2.ellipse(mask, _CENTRE, _AXES, 0, 0, 360, 1, cv2.FILLED)
+    return mask.astype(np.float32)
+
+
+def _stickered(photo: NDArray[np.uint8], mask: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The photograph with a cat's face on the table, a little smaller than the mask."""
+    cat = np.asarray(data.chelsea(), np.uint8)  # type: ignore[no-untyped-call]
+    (x, y), (half_width, half_height) = _CENTRE, _AXES
+    sticker = cv2.resize(cat[60:240, 110:350], (2 * half_width, 2 * half_height))
+    layer = photo.copy()
+    layer[y - half_height : y + half_height, x - half_width : x + half_width] = sticker
+    inside = cv2.erode(mask, np.ones((9, 9), np.uint8))[..., None] > 0
+    return np.where(inside, layer, photo)

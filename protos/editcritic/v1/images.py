@@ -30,6 +30,7 @@ from editcritic.v1.errors import ImageError
 
 __all__ = [
     "DEFAULT_IMAGE_LIMITS",
+    "Encoding",
     "ImageLimits",
     "decode_file",
     "decode_image",
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 Encoding = Literal["png", "jpeg", "webp"]
+"""How pixels are turned into a file; PNG and WebP are lossless here."""
 
 _FORMATS: Final = {
     pb.IMAGE_FORMAT_UNSPECIFIED: ("PNG", "JPEG", "WEBP"),

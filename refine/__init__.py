@@ -1,0 +1,1 @@
+"""Acts on critiques: produces candidates and mends them."""

@@ -1,0 +1,97 @@
+"""Sentences for people, written from the figures and never changing them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from editcritic.v1 import critic_pb2 as pb
+
+__all__ = ["KIND_WORDS", "UNIT_WORDS", "describe_defect", "figure_words", "summarise"]
+
+KIND_WORDS: Mapping[pb.DefectKind.ValueType, str] = {
+    pb.DEFECT_KIND_OUTSIDE_CHANGED: "the picture changed outside the mask",
+    pb.DEFECT_KIND_SEAM: "seam",
+    pb.DEFECT_KIND_COLOUR_SHIFT: "colour shift",
+    pb.DEFECT_KIND_TONE_SHIFT: "tone shift",
+    pb.DEFECT_KIND_LIGHT_MISMATCH: "light falls differently inside",
+    pb.DEFECT_KIND_SHARPNESS_MISMATCH: "sharpness differs",
+    pb.DEFECT_KIND_NOISE_MISMATCH: "grain differs",
+    pb.DEFECT_KIND_COMPRESSION_MISMATCH: "compression blocks",
+    pb.DEFECT_KIND_TEXTURE_REPEAT: "a patch stands twice",
+    pb.DEFECT_KIND_FLAT_FILL: "flat fill",
+    pb.DEFECT_KIND_BLACK_FILL: "black fill",
+    pb.DEFECT_KIND_UNCHANGED: "nothing happened",
+    pb.DEFECT_KIND_LEFTOVER: "leftovers of the source",
+}
+
+FIGURE_WORDS: Mapping[str, str] = {
+    "outside_change_mean": "pixels there change by {value} beyond re-encoding",
+    "outside_change_local": "pixels there change by up to {value} beyond re-encoding",
+    "border_step": "brightness steps by {value}",
+    "luma_step": "the inside differs in brightness by {value} right at the border",
+    "colour_step": "the colour steps by {value}",
+    "light_step_gradient": "the brightness step changes by {value} from side to side",
+    "blur": "fine detail falls short of what such content has elsewhere by {value}",
+    "sharpening": "fine detail exceeds what such content has elsewhere by {value}",
+    "grain": "calm areas have more grain than such content has elsewhere by {value}",
+    "grain_loss": "calm areas have less grain than such content has elsewhere by {value}",
+    "blockiness": "steps on a grid of eight pixels exceed those off it by {value}",
+    "repeated_share": "{value} of the inside stands again elsewhere",
+    "flat_share": "{value} of the inside is one colour",
+    "black_share": "{value} of the inside is black",
+    "unchanged_share": "{value} of the inside still is the source",
+    "source_correlation": "fine structure follows the source's with a correlation of {value}",
+}
+
+UNIT_WORDS: Mapping[str, str] = {"levels": "levels", "Lab units": "Lab units", "nepers": "nepers"}
+
+
+def figure_words(measured: pb.Measurement) -> str:
+    """A figure with what the same photograph shows elsewhere."""
+    said = FIGURE_WORDS.get(measured.name, measured.name.replace("_", " ") + " {value}")
+    words = said.format(value=_quantity(measured.value, measured.unit))
+    if not measured.HasField("reference"):
+        return words
+    usual = _quantity(measured.reference, measured.unit)
+    return f"{words} where the photo itself has {usual}"
+
+
+def describe_defect(
+    kind: pb.DefectKind.ValueType, place: str, evidence: Sequence[pb.Measurement], severity: float
+) -> str:
+    """One sentence: what, where, the figures, how grave."""
+    head = KIND_WORDS.get(
+        kind, pb.DefectKind.Name(kind).removeprefix("DEFECT_KIND_").lower().replace("_", " ")
+    )
+    where = f" {place}" if place else ""
+    return f"{head}{where}: {figure_words(evidence[0])} (severity {severity:.1f})"
+
+
+def summarise(defects: Sequence[pb.Defect], checked: Sequence[str], unjudged: Sequence[str]) -> str:
+    """The verdict in plain sentences.
+
+    Args:
+        defects: gravest first.
+        checked: what was looked at, in words.
+        unjudged: what could not be judged, as sentences.
+    """
+    parts = [_capital(defect.explanation) + "." for defect in defects]
+    if not defects and checked:
+        parts = [f"No fault found: {_join(checked)} are within what the photo itself shows elsewhere."]
+    return " ".join([*parts, *unjudged])
+
+
+def _quantity(value: float, unit: str) -> str:
+    if unit == "fraction":
+        return f"{100 * abs(value):.0f} %"
+    digits = 0 if abs(value) >= 9.95 else 1 if unit in UNIT_WORDS else 2
+    number = f"{abs(value):.{digits}f}"
+    return f"{number} {unit}" if unit in UNIT_WORDS else number
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _join(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

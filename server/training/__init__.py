@@ -1,0 +1,1 @@
+"""Label-free material, and how well a critic does on it."""

@@ -235,10 +235,8 @@ def _seam(case: EditCase, severity: float, rng: np.random.Generator) -> Pixels:
     angle = rng.uniform(0, 2 * np.pi)
     sides = np.clip(1.2 + 2 * (np.cos(angle) * across + np.sin(angle) * down), 0, 1)
     sign = float(rng.choice([-1.0, 1.0]))
-    if rng.random() < 0.5:
-        fade = np.where(depth > 0, np.exp(-depth / 7.0), 0.0)
-    else:
-        fade = np.exp(-0.5 * (depth / 0.9) ** 2)
+    step, line = np.where(depth > 0, np.exp(-depth / 7.0), 0.0), np.exp(-0.5 * (depth / 0.9) ** 2)
+    fade = step if rng.random() < 0.5 else line
     amount = sign * (3 + 15 * severity) * fade * sides
     touched = replace(
         case, mask=np.where(case.mask > 0, np.maximum(case.mask, depth > -2), 0).astype(np.float32)

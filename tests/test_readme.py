@@ -1,0 +1,63 @@
+"""The Python in README.md and in the guides runs as it stands there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from editcritic.plugin.client import make_edit
+from editcritic.plugin.embedded import EmbeddedServer
+
+ROOT = Path(__file__).parents[1]
+PAGES = ["README.md", "docs/client.md"]
+
+
+def snippets(page: str) -> list[str]:
+    """The page's Python blocks; later ones go on with what earlier ones defined."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with EmbeddedServer(["evidence"], ["--no-verdicts"]) as server:
+        yield server.address
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_of_a_page_runs(
+    page: str, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = np.asarray(data.coffee()[:200, :240], np.uint8)
+    mask = np.zeros(photo.shape[:2], np.uint8)
+    mask[80:140, 90:150] = 255
+    fill = photo.copy()
+    fill[mask > 0] = 120
+    for name, picture in {"photo.jpg": photo, "mask.png": mask, "edit.png": fill}.items():
+        Image.fromarray(picture).save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"preview_image": fill, "final_image": fill, "preview": fill, "picture": fill}
+    found = snippets(page)
+    assert found
+    for snippet in found:
+        code = snippet.replace("localhost:50551", address)
+        if code.startswith("with client.open_edit"):
+            names["edit"] = make_edit("photo.jpg", "mask.png")
+            code = f"client = Client({address!r})\n{code}client.close()\n"
+        exec(code, names)
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *PAGES[1:], "docs/architecture.md", "docs/evidence.md"]
+)
+def test_links_between_pages_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
+    missing = [target for target in targets if not ((ROOT / page).parent / target).exists()]
+    assert missing == []

@@ -33,7 +33,7 @@ app.command()(bench)
 app.command()(demo)
 
 
-@app.command()
-def version() -> None:
+@app.command("version")
+def _version() -> None:
     """Print the version."""
     stdout.print(f"editcritic {metadata.version('editcritic')}")

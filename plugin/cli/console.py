@@ -20,6 +20,7 @@ __all__ = [
     "NO_SERVER",
     "PARTLY",
     "command",
+    "exit_code",
     "fail",
     "naming_files",
     "stderr",

@@ -54,15 +54,15 @@ def score(
     if as_json_only:
         stdout.print_json(json.dumps(as_json(critique)))
     else:
-        show(critique)
+        _show(critique)
     if out is not None:
         entry = pb.RankedCandidate(candidate_id=name, place=1, critique=critique, reason=critique.explanation)
         report = write_results(out, edit, {name: message}, [entry])
         stderr.print(f"report: {report}", markup=False)
-    check_threshold(critique, fail_under)
+    _check_threshold(critique, fail_under)
 
 
-def show(critique: pb.Critique) -> None:
+def _show(critique: pb.Critique) -> None:
     """Print one critique for people."""
     stdout.print(score_table(critique))
     if critique.defects:
@@ -70,7 +70,7 @@ def show(critique: pb.Critique) -> None:
     stdout.print(critique.explanation, markup=False)
 
 
-def check_threshold(critique: pb.Critique, fail_under: float | None) -> None:
+def _check_threshold(critique: pb.Critique, fail_under: float | None) -> None:
     """End the command with its own exit code when the overall score is too low, or was not given."""
     if fail_under is None:
         return

@@ -58,12 +58,12 @@ def judge_over_stream(
         for name, candidate in candidates.items():
             stream.candidate(name, candidate)
         for event in stream.finish():
-            outcomes |= outcome_of(event)
+            outcomes |= _outcome_of(event)
             progress.update(task, completed=len(outcomes))
     return outcomes
 
 
-def outcome_of(event: pb.CritiqueStreamResponse) -> Outcomes:
+def _outcome_of(event: pb.CritiqueStreamResponse) -> Outcomes:
     """The candidate that an event settles, with its outcome; nothing for other events."""
     if event.HasField("critique"):
         return {event.critique.candidate_id: event.critique}

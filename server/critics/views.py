@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from editcritic.server.critics.base import DecodedEdit
 from editcritic.v1 import critic_pb2 as pb
 
-__all__ = ["Bounds", "Planes", "Views", "crop_planes", "make_views", "outside_of"]
+__all__ = [
+    "Bounds",
+    "Planes",
+    "Views",
+    "crop_planes",
+    "make_views",
+    "mask_box",
+    "outside_of",
+    "outside_of_crop",
+]
 
 Mask = NDArray[np.bool_]
 Plane = NDArray[np.float32]

@@ -20,7 +20,7 @@ from editcritic.server.critics.evidence.finding import Finding, figure
 from editcritic.server.critics.views import Bounds, Views
 from editcritic.v1 import critic_pb2 as pb
 
-__all__ = ["Leak", "find_leak", "judge_outside"]
+__all__ = ["Leak", "find_leak", "judge_outside", "outside_figures"]
 
 TOLERANCE_LEVELS = 2
 """What encoding the same pixels again changes."""

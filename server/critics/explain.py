@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from editcritic.v1 import critic_pb2 as pb
@@ -43,7 +44,7 @@ FIGURE_WORDS: Mapping[str, str] = {
     "source_correlation": "fine structure follows the source's with a correlation of {value}",
 }
 
-UNIT_WORDS: Mapping[str, str] = {"levels": "levels", "Lab units": "Lab units", "nepers": "nepers"}
+UNIT_WORDS: Mapping[str, str] = {"levels": "levels", "Lab units": "Lab units"}
 
 
 def figure_words(measured: pb.Measurement) -> str:
@@ -84,6 +85,8 @@ def summarise(defects: Sequence[pb.Defect], checked: Sequence[str], unjudged: Se
 def _quantity(value: float, unit: str) -> str:
     if unit == "fraction":
         return f"{100 * abs(value):.0f} %"
+    if unit == "nepers":
+        return f"a factor of {math.exp(abs(value)):.1f}"
     digits = 0 if abs(value) >= 9.95 else 1 if unit in UNIT_WORDS else 2
     number = f"{abs(value):.{digits}f}"
     return f"{number} {unit}" if unit in UNIT_WORDS else number

@@ -144,7 +144,8 @@ def test_explanations_are_written_from_the_figures(critic: EvidenceCritic, case:
         assert defect.actions
         told = [float(number) for number in re.findall(r"-?\d+(?:\.\d+)?", defect.explanation)]
         value = defect.evidence[0].value
-        shown = [value, -value, 100 * value]
+        # Shares are told in percent, ratios of energy (nepers) as factors.
+        shown = [value, -value, 100 * value, math.exp(min(abs(value), 50.0))]
         assert any(math.isclose(a, b, rel_tol=0.06, abs_tol=0.6) for a in told for b in shown), (
             defect.explanation
         )

@@ -36,9 +36,9 @@ def score_table(critique: pb.Critique) -> Table:
 
 
 def defect_table(critique: pb.Critique) -> Table:
-    """One critique's defects, gravest first."""
+    """One critique's defects, gravest first; the reasons stand in the explanation."""
     table = Table()
-    for label in ("defect", "severity", "where", "why", "what would mend it"):
+    for label in ("defect", "severity", "where", "what would mend it"):
         table.add_column(label, overflow="fold", justify="right" if label == "severity" else "left")
     for defect in critique.defects:
         box = defect.box
@@ -46,7 +46,6 @@ def defect_table(critique: pb.Critique) -> Table:
             enum_words(pb.DefectKind.Name(defect.kind), "DEFECT_KIND_"),
             f"{defect.severity:.2f}",
             f"{box.width}x{box.height} at {box.x},{box.y}",
-            Text(defect.explanation),
             ", ".join(enum_words(pb.ActionKind.Name(each.kind), "ACTION_KIND_") for each in defect.actions),
         )
     return table

@@ -105,7 +105,7 @@ def _identity() -> pb.CriticIdentity:
         calibration=CALIBRATION,
         score_meaning=(
             "100 when no figure stands out from what the same photograph does elsewhere; every fault takes"
-            " the share of its severity (0.3 where one clean photograph in a few hundred lies)."
+            " the share of its severity (0.3 at the threshold from which it is named)."
         ),
     )
 

@@ -122,9 +122,10 @@ def fit(found: Steps, border: Border) -> StepStats:
     excess, sigma = found.excess[usable], found.sigma[usable]
     weight = border.lengths[usable] / border.lengths[usable].mean() / sigma**2
     common = float((weight * excess).sum() / weight.sum())
+    common_z = float(common * np.sqrt(weight.sum())) / _scatter(excess - common, weight)
     gradient, gradient_z = _gradient(excess - common, weight, border.centres[usable])
     single, single_z = _single(excess, sigma)
-    return StepStats(common, float(common * np.sqrt(weight.sum())), gradient, gradient_z, single, single_z)
+    return StepStats(common, common_z, gradient, gradient_z, single, single_z)
 
 
 def _apply(change: Array, kernel: Kernel, offset: int) -> Array:
@@ -166,6 +167,16 @@ def _gradient(rest: Array, weight: Array, centres: Array) -> tuple[float, float]
     # Where segments lie on one side only, the slope is a guess: no larger than the steps themselves.
     size = 2 * min(float(np.linalg.norm(np.asarray(slope))), float(np.abs(rest).max()))
     return size, float(np.sqrt(max(float(right @ slope), 0.0)))
+
+
+def _scatter(rest: Array, weight: Array) -> float:
+    """How much more the segments disagree than their sigmas allow, at least 1.
+
+    A fill that was shifted as a whole steps alike all around; a mask that follows a real contour does not, and
+    must not pass for one. Source: the Birge ratio (Birge, 1932).
+    """
+    freedom = max(rest.size - 1, 1)
+    return float(np.sqrt(max(float((weight * rest**2).sum()) / freedom, 1.0)))
 
 
 def _fill(profile: Array) -> Array:

@@ -236,12 +236,14 @@ class AsyncCritiqueStream:
             self._outgoing.put_nowait(request)
 
     async def _run(self) -> None:
-        lost = 0
+        lost, answered_before = 0, 0
         while True:
             error = await self._converse()
             if error is None:
                 break
-            lost = 1 if self._state.opened is not None else lost + 1
+            # Only answers count as progress: a candidate that brings the server down would be sent for ever.
+            lost = 1 if self._state.answered_count > answered_before else lost + 1
+            answered_before = self._state.answered_count
             if lost > self._max_reconnects or not is_worth_reconnecting(error):
                 self._failure = error
                 self._events.put_nowait(error)

@@ -175,12 +175,14 @@ class CritiqueStream:
             self._outgoing.put(request)
 
     def _run(self) -> None:
-        lost = 0
+        lost, answered_before = 0, 0
         while True:
             error = self._converse()
             if error is None or self._is_left.is_set():
                 break
-            lost = 1 if self._state.opened is not None else lost + 1
+            # Only answers count as progress: a candidate that brings the server down would be sent for ever.
+            lost = 1 if self._state.answered_count > answered_before else lost + 1
+            answered_before = self._state.answered_count
             if lost > self._max_reconnects or not is_worth_reconnecting(error):
                 self._fail(error)
                 break

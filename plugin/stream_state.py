@@ -30,6 +30,7 @@ class StreamState:
     Attributes:
         opened: the server's first answer on the newest connection; None before it.
         is_closed: the server has answered everything and said so.
+        answered_count: candidates and previews that were answered, over all connections.
     """
 
     def __init__(self, edit: pb.Edit, options: pb.CritiqueOptions) -> None:
@@ -43,6 +44,7 @@ class StreamState:
         self._finish_is_due = False
         self.opened: pb.EditOpened | None = None
         self.is_closed = False
+        self.answered_count = 0
 
     @property
     def unanswered_count(self) -> int:
@@ -106,6 +108,7 @@ class StreamState:
         elif kind == "closed":
             self.is_closed = True
         elif kind in _ANSWERS:
+            self.answered_count += 1
             # What was cancelled is forgotten already, and its name may be in use again.
             if event.dropped.reason != pb.DROP_REASON_CANCELLED:
                 self._unanswered.pop(_answered_key(event), None)

@@ -33,10 +33,14 @@ def judge_files(
         except ImageError as error:
             outcomes[name] = error
     outcomes |= judge_over_stream(client, edit, candidates, critic, heat_map)
-    for name, outcome in outcomes.items():
-        if isinstance(outcome, EditCriticError) and str(paths[name]) not in outcome.message:
-            outcome.message = f"{paths[name]}: {outcome.message}"
-    return candidates, {name: outcomes[name] for name in paths}
+    return candidates, {name: _naming(path, outcomes[name]) for name, path in paths.items()}
+
+
+def _naming(path: Path, outcome: pb.Critique | EditCriticError) -> pb.Critique | EditCriticError:
+    """The outcome; an error with the file's name in it."""
+    if isinstance(outcome, pb.Critique) or str(path) in outcome.message:
+        return outcome
+    return type(outcome)(f"{path}: {outcome.message}", reason=outcome.reason, field=outcome.field)
 
 
 def judge_over_stream(
@@ -44,8 +48,10 @@ def judge_over_stream(
 ) -> Outcomes:
     """Open the edit, send every candidate, and collect the outcomes as they come.
 
+    What was judged before the server went away for good is kept; the rest gets that error.
+
     Raises:
-        EditCriticError: the edit was refused, or the server went away for good.
+        EditCriticError: the edit was refused, or the server went away before anything was judged.
     """
     outcomes: Outcomes = {}
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -57,9 +63,14 @@ def judge_over_stream(
         edit.edit_id = stream.opened.edit_id
         for name, candidate in candidates.items():
             stream.candidate(name, candidate)
-        for event in stream.finish():
-            outcomes |= _outcome_of(event)
-            progress.update(task, completed=len(outcomes))
+        try:
+            for event in stream.finish():
+                outcomes |= _outcome_of(event)
+                progress.update(task, completed=len(outcomes))
+        except EditCriticError as error:
+            if not outcomes:
+                raise
+            return {name: outcomes.get(name, error) for name in candidates}
     return outcomes
 
 

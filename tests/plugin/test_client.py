@@ -161,6 +161,17 @@ def test_a_server_that_stays_away_is_told_and_nothing_that_came_is_lost(connect:
     assert len(fake.sent) >= 2
 
 
+def test_a_server_that_goes_down_each_time_is_not_tried_for_ever(connect: Any, edit: pb.Edit) -> None:
+    fake = FakeCritic(answering(0, then=die))
+    with (
+        serving_fake(fake) as address,
+        connect(address).open_edit(edit, max_reconnects=2) as stream,
+        pytest.raises(errors.ServerUnavailable),
+    ):
+        list(stream.finish())
+    assert len(fake.sent) == 3
+
+
 def test_a_refused_edit_is_told_when_it_is_opened(connect: Any, address: str, edit: pb.Edit) -> None:
     edit.denoise_mask.CopyFrom(edit.source)
     edit.source.Clear()

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.plugin.fake_server import FakeCritic, answering, die, serving_fake
 from tests.protos.test_images import REFUSED
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -98,6 +99,16 @@ def test_rank_judges_the_others_when_one_is_broken(run: Run, files: Path) -> Non
     assert "gone.png" in done.stdout
     assert "2 of 5 candidates could not be judged" in done.stderr
     assert (files / "result" / "report.html").exists()
+
+
+def test_what_was_judged_before_the_server_went_away_is_kept(run: Run, files: Path) -> None:
+    fake = FakeCritic(answering(2, then=die), lambda requests, context: die(context) or iter(()))
+    with serving_fake(fake) as address:
+        done = run("rank", *EDIT, *CANDIDATES, "--json", server=address)
+    assert done.returncode == 4
+    ranking = json.loads(done.stdout)
+    assert sum("critique" in entry for entry in ranking) == 2
+    assert "error" in ranking[-1]
 
 
 def test_files_of_one_name_are_told_apart(run: Run, files: Path) -> None:

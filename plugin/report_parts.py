@@ -21,7 +21,7 @@ DIMENSIONS = (
     ("preservation", "preservation"),
     ("prompt_alignment", "prompt alignment"),
 )
-GOOD, FAIR = 80.0, 50.0
+GOOD, FAIR = 85.0, 60.0
 
 
 def escaped(text: object) -> Markup:

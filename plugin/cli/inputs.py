@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -73,6 +74,9 @@ class EditFiles:
 def connected(address: str, critics: Iterable[str] = ()) -> Iterator[Client]:
     """A client of the server at `address`, or of one that runs for as long as the block.
 
+    The token and TLS of a named server come from EDITCRITIC_TOKEN and EDITCRITIC_TLS (a PEM file of its
+    authority, or 1 for the system's), because what stands on a command line can be read by others.
+
     Args:
         address: ``host:port``; empty to start a server.
         critics: critics that a started server offers.
@@ -81,7 +85,7 @@ def connected(address: str, critics: Iterable[str] = ()) -> Iterator[Client]:
         ServerUnavailable: none could be started.
     """
     if address:
-        with Client(address) as client:
+        with Client(address, token=os.environ.get("EDITCRITIC_TOKEN"), tls=_tls()) as client:
             yield client
         return
     names = [name for name in critics if name]
@@ -90,6 +94,11 @@ def connected(address: str, critics: Iterable[str] = ()) -> Iterator[Client]:
         server.start()
     with server, Client(server.address) as client:
         yield client
+
+
+def _tls() -> bool | Path:
+    given = os.environ.get("EDITCRITIC_TLS", "")
+    return Path(given) if given not in ("", "0", "1") else given == "1"
 
 
 def name_candidates(paths: list[Path]) -> dict[str, Path]:

@@ -153,6 +153,7 @@ class AsyncCritiqueStream:
         self._events: asyncio.Queue[pb.CritiqueStreamResponse | EditCriticError | None] = asyncio.Queue()
         self._is_open = asyncio.Event()
         self._failure: EditCriticError | None = None
+        self._has_opened = False
         self.opened = pb.EditOpened()
         self._task = asyncio.create_task(self._run())
 
@@ -173,7 +174,8 @@ class AsyncCritiqueStream:
             raise DeadlineExceeded(
                 f"{self._endpoint.address} did not open the edit within {timeout_s:.3g} s."
             ) from error
-        if self._failure is not None:
+        # What happens after the opening is told where events are read.
+        if self._failure is not None and not self._has_opened:
             raise self._failure
 
     async def candidate(self, candidate_id: str, picture: Picture | pb.Candidate, **details: Any) -> None:
@@ -279,7 +281,7 @@ class AsyncCritiqueStream:
         news = self._state.receive(event)
         self._send_ready()
         if event.HasField("opened"):
-            self.opened = event.opened
+            self.opened, self._has_opened = event.opened, True
             self._is_open.set()
         if news is not None:
             self._events.put_nowait(news)

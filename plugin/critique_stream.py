@@ -54,6 +54,7 @@ class CritiqueStream:
         self._is_left = threading.Event()
         self._call: Any = None
         self._failure: EditCriticError | None = None
+        self._has_opened = False
         self.opened = pb.EditOpened()
         self._thread = threading.Thread(target=self._run, name="critique-stream", daemon=True)
         self._thread.start()
@@ -77,7 +78,8 @@ class CritiqueStream:
             raise DeadlineExceeded(
                 f"{self._endpoint.address} did not open the edit within {timeout_s:.3g} s."
             )
-        if self._failure is not None:
+        # What happens after the opening is told where events are read.
+        if self._failure is not None and not self._has_opened:
             raise self._failure
 
     def candidate(self, candidate_id: str, picture: Picture | pb.Candidate, **details: Any) -> None:
@@ -215,7 +217,7 @@ class CritiqueStream:
             news = self._state.receive(event)
             self._send_ready()
         if event.HasField("opened"):
-            self.opened = event.opened
+            self.opened, self._has_opened = event.opened, True
             self._is_open.set()
         if news is not None:
             self._events.put(news)

@@ -2,7 +2,7 @@
 .PHONY: demo test
 
 demo:
-	@.ci/setup server
+	@.ci/setup server,refine
 	@.venv/bin/editcritic demo --out demo-out
 
 test:

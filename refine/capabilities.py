@@ -1,0 +1,165 @@
+"""What each kind of engine can do, as data: a planner reads it instead of knowing pipelines by name.
+
+Source: signatures and masks of diffusers 0.42 pipelines; native sides from the models' cards.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from editcritic.v1 import refine_pb2
+
+__all__ = ["Capabilities", "capabilities_of"]
+
+MaskUse = Literal["blended", "concatenated", "context"]
+GuidanceKind = Literal["cfg", "true_cfg", "distilled", "none"]
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """One engine, as a planner sees it.
+
+    Attributes:
+        name: name in the registry, hub id, or the last part of a folder's name.
+        pipeline_class: class of the pipeline behind it; "none" for an engine without one.
+        native: side in pixels that it was made for. multiple: working sizes are multiples of this many pixels.
+        strength: whether it takes a denoising strength; without it every call redraws in full.
+        negative_prompt: whether a negative prompt has an effect.
+        guidance: "cfg" two passes per step; "true_cfg" an extra argument asks for them; "distilled" one
+        pass, the scale is an
+            input; "none".
+        mask_use: "concatenated" the network sees the mask; "blended" the known part is put back each step;
+        "context" the source
+            is a reference that the network may shift.
+        instruction: whether prompts command ("make it red") instead of describing the fill.
+        few_step: made for eight steps or fewer. default_steps, default_guidance: what holds without a request.
+        least_steps: executed steps under which results fall apart; strength raises the schedule so that as many run.
+        context: side of the crop over the mask's longer side.
+        words: the closed vocabulary, empty when any text goes.
+    """
+
+    name: str
+    pipeline_class: str
+    native: int = 512
+    multiple: int = 8
+    strength: bool = True
+    negative_prompt: bool = True
+    guidance: GuidanceKind = "cfg"
+    mask_use: MaskUse = "blended"
+    instruction: bool = False
+    few_step: bool = False
+    default_steps: int = 30
+    default_guidance: float = 7.5
+    least_steps: int = 8
+    context: float = 2.0
+    words: tuple[str, ...] = field(default=())
+
+    def to_info(self, device: str = "", revision: str = "") -> refine_pb2.EngineInfo:
+        """The same as a message, for `ListEngines`."""
+        style = refine_pb2.PROMPT_STYLE_COMMAND if self.instruction else refine_pb2.PROMPT_STYLE_DESCRIPTION
+        return refine_pb2.EngineInfo(
+            name=self.name,
+            pipeline_class=self.pipeline_class,
+            revision=revision,
+            native_side_px=self.native,
+            takes_strength=self.strength,
+            takes_negative_prompt=self.negative_prompt,
+            prompt_style=style,
+            default_step_count=self.default_steps,
+            device=device,
+        )
+
+
+# What differs from the defaults above. A class that is not listed gets what its signature tells.
+_KNOWN: dict[str, dict[str, Any]] = {
+    "StableDiffusionInpaintPipeline": {},
+    "StableDiffusionControlNetInpaintPipeline": {},
+    "StableDiffusionXLInpaintPipeline": {"native": 1024},
+    "StableDiffusionXLControlNetInpaintPipeline": {"native": 1024},
+    "StableDiffusion3InpaintPipeline": {"native": 1024, "multiple": 16, "default_guidance": 7.0},
+    "FluxInpaintPipeline": {"native": 1024, "multiple": 16, "guidance": "distilled", "default_steps": 28},
+    "FluxFillPipeline": {
+        "native": 1024,
+        "multiple": 16,
+        "guidance": "distilled",
+        "default_guidance": 30.0,
+        "default_steps": 50,
+        "mask_use": "concatenated",
+    },
+    "FluxKontextInpaintPipeline": {
+        "native": 1024,
+        "multiple": 16,
+        "guidance": "distilled",
+        "default_guidance": 3.5,
+        "default_steps": 28,
+        "mask_use": "context",
+        "instruction": True,
+    },
+    "Flux2KleinInpaintPipeline": {
+        "native": 1024,
+        "multiple": 16,
+        "guidance": "none",
+        "default_guidance": 1.0,
+        "default_steps": 4,
+        "few_step": True,
+        "least_steps": 2,
+    },
+    "ChromaInpaintPipeline": {
+        "native": 1024,
+        "multiple": 16,
+        "guidance": "true_cfg",
+        "default_guidance": 4.0,
+    },
+    "QwenImageInpaintPipeline": {
+        "native": 1024,
+        "multiple": 32,
+        "guidance": "true_cfg",
+        "default_guidance": 4.0,
+    },
+    "QwenImageEditInpaintPipeline": {
+        "native": 1024,
+        "multiple": 32,
+        "guidance": "true_cfg",
+        "default_guidance": 4.0,
+        "mask_use": "context",
+        "instruction": True,
+    },
+    "ZImageInpaintPipeline": {
+        "native": 1024,
+        "multiple": 16,
+        "guidance": "none",
+        "default_guidance": 0.0,
+        "default_steps": 9,
+        "least_steps": 2,
+    },
+}
+
+
+def _from_signature(call: Callable[..., Any]) -> dict[str, Any]:
+    names = inspect.signature(call).parameters
+    facts: dict[str, Any] = {"strength": "strength" in names, "negative_prompt": "negative_prompt" in names}
+    if "true_cfg_scale" in names:
+        facts["guidance"] = "true_cfg"
+    return facts
+
+
+def _network_facts(pipeline: Any) -> dict[str, Any]:
+    """A U-Net that takes more channels than its latents have was trained with the mask beside them."""
+    unet = getattr(pipeline, "unet", None)
+    if unet is None or unet.config.in_channels == pipeline.vae.config.latent_channels:
+        return {}
+    return {"mask_use": "concatenated"}
+
+
+def capabilities_of(pipeline: Any, name: str, **known: Any) -> Capabilities:
+    """Capabilities of a loaded pipeline; `known` overrides what is found out (the native side of a fine-
+    tuned model, say)."""
+    kind = type(pipeline).__name__
+    facts = _from_signature(pipeline.__call__) | _KNOWN.get(kind, {}) | _network_facts(pipeline)
+    if facts.get("guidance") in ("distilled", "none"):
+        # A negative prompt is accepted by some of these, and read only with a second pass that they are not asked for.
+        facts["negative_prompt"] = False
+    return replace(Capabilities(name=name, pipeline_class=kind), **(facts | known))

@@ -1,0 +1,124 @@
+"""An engine without a model: paints a seeded colour, instantly. It runs the whole stack in tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from editcritic.refine.capabilities import Capabilities
+from editcritic.refine.engine import Preview
+from editcritic.refine.geometry import Frame, composite, plan_frame
+from editcritic.refine.masks import check_mask, check_source, feathered
+from editcritic.refine.suspended import State
+from editcritic.v1.errors import InvalidInput
+
+__all__ = ["DummyCandidate", "DummyEngine", "open_dummy"]
+
+Pixels = NDArray[np.uint8]
+Array = NDArray[np.float32]
+
+
+class DummyCandidate:
+    """Paints its seed's colour; a preview is that colour mixed with what noise is left."""
+
+    def __init__(
+        self, source: Pixels, masks: tuple[Array, Array], frame: Frame, seed: int, steps: int
+    ) -> None:
+        self.seed, self.notes, self.frame = seed, (), frame
+        self.denoise_mask, self.blend_mask = masks
+        self._source, self._steps, self._done = source, steps, 0
+        self._state: State = "new"
+        rng = np.random.default_rng(seed)
+        self._colour = rng.uniform(0, 1, 3).astype(np.float32)
+        self._noise = rng.uniform(0, 1, (frame.height, frame.width, 3)).astype(np.float32)
+
+    @property
+    def state(self) -> State:
+        """What it is doing: new, waiting, done or dropped."""
+        return self._state
+
+    @property
+    def fraction(self) -> float:
+        """Share of the steps that are done."""
+        return self._done / self._steps
+
+    @property
+    def evaluations(self) -> int:
+        """Steps so far."""
+        return self._done
+
+    def advance(self, to_fraction: float) -> None:
+        """Count steps up to that share."""
+        if not 0 < to_fraction <= 1 or self._state == "dropped":
+            raise InvalidInput(
+                f"advance a {self._state} candidate to {to_fraction}: expected a share above 0, at most 1, not dropped"
+            )
+        self._done = max(self._done, int(np.ceil(to_fraction * self._steps - 1e-9)))
+        self._state = self._state if self._state == "done" else "waiting"
+
+    def preview(self) -> Preview:
+        """The colour, as far as it has come. Raises: InvalidInput before the first step."""
+        if self._done == 0 or self._state == "dropped":
+            raise InvalidInput(f"a candidate that is {self._state} has no preview: advance it first")
+        frame = self.frame
+        whole = self._painted(self.fraction)
+        return Preview(
+            whole[frame.place].copy(), (frame.left, frame.top, frame.right, frame.bottom), self.fraction
+        )
+
+    def result(self) -> Pixels:
+        """The finished edit, (H, W, 3) uint8."""
+        self.advance(1.0)
+        self._state = "done"
+        return self._painted(1.0)
+
+    def drop(self) -> None:
+        """Give up; a finished candidate stays finished."""
+        if self._state != "done":
+            self._state = "dropped"
+
+    def _painted(self, share: float) -> Pixels:
+        picture = self._colour * share + self._noise * (1 - share)
+        return composite(self._source, picture.astype(np.float32), self.blend_mask, self.frame)
+
+
+class DummyEngine:
+    """Answers any edit with a flat colour that its seed alone decides."""
+
+    def __init__(self) -> None:
+        self.capabilities = Capabilities(
+            "dummy", "none", native=64, default_steps=10, guidance="none", default_guidance=0.0
+        )
+
+    def candidate(
+        self,
+        source: Pixels,
+        mask: NDArray[Any],
+        prompt: str,
+        *,
+        seed: int,
+        steps: int | None = None,
+        strength: float | None = None,
+        guidance: float | None = None,
+        negative_prompt: str = "",
+        blend_mask: NDArray[Any] | None = None,
+    ) -> DummyCandidate:
+        """Prepare one answer; see `engine.Engine.candidate`. Strength, guidance and prompts change nothing."""
+        del prompt, strength, guidance, negative_prompt
+        check_source(source)
+        marked = check_mask(mask, source.shape[:2])
+        blend = (
+            feathered(marked)
+            if blend_mask is None
+            else check_mask(blend_mask, source.shape[:2], "blend_mask")
+        )
+        able = self.capabilities
+        frame = plan_frame(np.maximum(marked, blend), able.native, able.multiple, able.context)
+        return DummyCandidate(source, (marked, blend), frame, seed, steps or able.default_steps)
+
+
+def open_dummy(**_options: object) -> DummyEngine:
+    """The dummy engine; it takes and ignores every option of `load_engine`."""
+    return DummyEngine()

@@ -1,0 +1,314 @@
+"""Any diffusers inpainting pipeline as an engine, through its public interface only."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+import threading
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from editcritic.refine.alignment import aligned
+from editcritic.refine.capabilities import Capabilities, capabilities_of
+from editcritic.refine.clean import StepWatch
+from editcritic.refine.decoding import LatentDecoder
+from editcritic.refine.engine import Preview
+from editcritic.refine.geometry import Frame, composite, plan_frame
+from editcritic.refine.loading import open_pipeline
+from editcritic.refine.masks import check_mask, check_source, feathered
+from editcritic.refine.suspended import State, SuspendedCall
+from editcritic.v1.errors import InvalidInput
+
+__all__ = ["DiffusersCandidate", "DiffusersEngine", "deterministic", "open_diffusers", "scheduled_steps"]
+
+Pixels = NDArray[np.uint8]
+Array = NDArray[np.float32]
+
+
+def deterministic(vae: Any) -> Any:
+    """A VAE that shares the weights of `vae` and whose encodings are the mode, drawing nothing from any generator.
+
+    Stock pipelines sample the encoding with the first seed's generator, so that a seed gives another
+    picture in another batch.
+    """
+    twin = copy.copy(vae)
+    encode = vae.encode
+
+    def by_mode(*args: Any, **kwargs: Any) -> Any:
+        answer = encode(*args, **kwargs)
+        posterior = getattr(answer, "latent_dist", None) or (answer[0] if isinstance(answer, tuple) else None)
+        if posterior is not None and hasattr(posterior, "mode"):
+            posterior.sample = lambda *_args, **_kwargs: posterior.mode()
+        return answer
+
+    # An instance attribute of a module; the class's method stays as it is.
+    object.__setattr__(twin, "encode", by_mode)
+    return twin
+
+
+def scheduled_steps(steps: int, strength: float, least: int) -> int:
+    """Length of the schedule so that `steps * strength` of it are executed, but never fewer than `least` (or `steps`).
+
+    Pipelines execute int(schedule * strength): three steps at strength .2 would be none at all.
+    """
+    executed = max(min(least, steps), round(steps * strength))
+    return math.ceil(executed / strength - 1e-9)
+
+
+def _private(pipeline: Any) -> Any:
+    """A copy that shares all modules but has a scheduler of its own: schedulers keep state between steps."""
+    twin = copy.copy(pipeline)
+    twin.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
+    twin.set_progress_bar_config(disable=True)
+    return twin
+
+
+class DiffusersCandidate:
+    """One suspended pipeline call with its edit. See `engine.Candidate` for what it does."""
+
+    def __init__(
+        self,
+        call: SuspendedCall,
+        watch: StepWatch,
+        decoder: LatentDecoder,
+        source: Pixels,
+        masks: tuple[Array, Array],
+        frame: Frame,
+        work_mask: Array,
+        seed: int,
+        notes: tuple[str, ...],
+    ) -> None:
+        self.seed, self.notes, self.frame = seed, notes, frame
+        self.denoise_mask, self.blend_mask = masks
+        self.shift = (0.0, 0.0)
+        self._call, self._watch, self._decoder = call, watch, decoder
+        self._source, self._work_mask = source, work_mask
+        self._result: Pixels | None = None
+        # A waiting thread would outlive a candidate that nobody holds any more.
+        weakref.finalize(self, call.let_go).atexit = False
+
+    @property
+    def state(self) -> State:
+        """What it is doing: new, running, waiting, done, dropped or failed."""
+        return self._call.state
+
+    @property
+    def fraction(self) -> float:
+        """Share of the executed steps that are done."""
+        return self._call.fraction
+
+    @property
+    def evaluations(self) -> int:
+        """Denoising steps so far; with guidance each is one pass of a doubled batch."""
+        return self._call.steps_done
+
+    def advance(self, to_fraction: float) -> None:
+        """Run until that share of the steps is done, then wait; at 1.0 it waits before the decode."""
+        self._call.advance(to_fraction)
+
+    def preview(self) -> Preview:
+        """What it will look like. Raises: InvalidInput before the first step, or after it was dropped."""
+        latents = self._watch.clean()
+        if latents is None or self.state == "dropped":
+            raise InvalidInput(f"a candidate that is {self.state} has no preview: advance it first")
+        picture = self._decoder(latents, self.frame.height, self.frame.width).numpy()
+        whole = composite(self._source, picture, self.blend_mask, self.frame)
+        region = (self.frame.left, self.frame.top, self.frame.right, self.frame.bottom)
+        return Preview(whole[self.frame.place].copy(), region, self.fraction)
+
+    def result(self) -> Pixels:
+        """The finished edit, (H, W, 3) uint8: bit for bit the source beyond the blend mask.
+
+        `shift` tells by how many working pixels (rows, columns) the engine had moved the picture; up to 8 are undone.
+        """
+        if self._result is None:
+            picture = np.asarray(self._call.finish().images[0], np.float32)
+            before = np.asarray(self.frame.cut(self._source), np.float32) / np.float32(255)
+            settled, self.shift = aligned(before, picture, self._work_mask)
+            self._result = composite(self._source, settled, self.blend_mask, self.frame)
+        return self._result
+
+    def drop(self) -> None:
+        """Give up: no further step, no decode."""
+        self._call.drop()
+
+
+class DiffusersEngine:
+    """A loaded inpainting pipeline that produces candidates.
+
+    Args:
+        pipeline: any diffusers inpainting pipeline. It is not changed; modules are shared.
+        name: what messages and journals call it.
+        preview, tiny: how previews are decoded, as in `LatentDecoder`.
+        conditioning: arguments of every call that take the place of the prompt (embeddings, say).
+        known: overrides for `capabilities_of`.
+    """
+
+    def __init__(
+        self,
+        pipeline: Any,
+        name: str,
+        *,
+        preview: Any = "auto",
+        tiny: Any = None,
+        conditioning: Mapping[str, Any] | None = None,
+        **known: Any,
+    ) -> None:
+        self.pipeline = copy.copy(pipeline)
+        self.pipeline.vae = deterministic(pipeline.vae)
+        self.capabilities: Capabilities = capabilities_of(pipeline, name, **known)
+        self._conditioning = dict(conditioning or {})
+        self._decoder = LatentDecoder(self.pipeline, tiny, preview)
+        self._lock = threading.Lock()
+
+    def candidate(
+        self,
+        source: Pixels,
+        mask: NDArray[Any],
+        prompt: str,
+        *,
+        seed: int,
+        steps: int | None = None,
+        strength: float | None = None,
+        guidance: float | None = None,
+        negative_prompt: str = "",
+        blend_mask: NDArray[Any] | None = None,
+    ) -> DiffusersCandidate:
+        """Prepare one answer to an edit; see `engine.Engine.candidate`."""
+        check_source(source)
+        marked = check_mask(mask, source.shape[:2])
+        blend = (
+            feathered(marked)
+            if blend_mask is None
+            else check_mask(blend_mask, source.shape[:2], "blend_mask")
+        )
+        known, notes = self.read_prompt(prompt)
+        able = self.capabilities
+        reach = np.maximum(marked, blend)
+        frame = plan_frame(reach, able.native, able.multiple, able.context)
+        work_mask = frame.cut_mask(reach, able.multiple)
+        arguments = self._prompts(known, negative_prompt) | self._numbers(steps, strength, guidance)
+        arguments |= self._pictures(frame, source, work_mask, seed)
+        private = _private(self.pipeline)
+        watch = StepWatch(private.scheduler)
+        call = SuspendedCall(private, self._taken(arguments), self._lock)
+        denoise = _back_to_source(work_mask, frame, marked.shape)
+        return DiffusersCandidate(
+            call, watch, self._decoder, source, (denoise, blend), frame, work_mask, seed, notes
+        )
+
+    def read_prompt(self, prompt: str) -> tuple[str, tuple[str, ...]]:
+        """The prompt as the pipeline should read it, and notes for the user. Engines with a closed
+        vocabulary override this."""
+        return prompt, ()
+
+    def _prompts(self, prompt: str, negative: str) -> dict[str, Any]:
+        if self._conditioning:
+            return dict(self._conditioning)
+        return {"prompt": prompt, "negative_prompt": negative if self.capabilities.negative_prompt else None}
+
+    def _numbers(self, steps: int | None, strength: float | None, guidance: float | None) -> dict[str, Any]:
+        able = self.capabilities
+        steps, strength = steps or able.default_steps, 1.0 if strength is None else strength
+        guidance = able.default_guidance if guidance is None else guidance
+        if steps < 1 or not 0 < strength <= 1 or not 0 <= guidance < 1000:
+            raise InvalidInput(
+                f"steps {steps}, strength {strength}, guidance {guidance}: expected steps of at least 1, a strength "
+                "above 0 and at most 1, and a guidance of 0 or more"
+            )
+        if not able.strength:
+            strength = 1.0
+        scale = "true_cfg_scale" if able.guidance == "true_cfg" else "guidance_scale"
+        return {
+            "num_inference_steps": scheduled_steps(steps, strength, able.least_steps),
+            "strength": strength,
+            scale: guidance,
+        }
+
+    def _pictures(self, frame: Frame, source: Pixels, work_mask: Array, seed: int) -> dict[str, Any]:
+        import torch
+
+        return {
+            "image": frame.cut(source),
+            "mask_image": Image.fromarray((work_mask * 255).astype(np.uint8)),
+            "height": frame.height,
+            "width": frame.width,
+            "generator": torch.Generator("cpu").manual_seed(seed),
+            "output_type": "np",
+            # Kontext would otherwise rescale to one of its training sizes.
+            "_auto_resize": False,
+            "max_area": frame.height * frame.width,
+        }
+
+    def _taken(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Only what this pipeline's call knows."""
+        names = inspect.signature(self.pipeline.__call__).parameters
+        return {name: value for name, value in arguments.items() if name in names}
+
+
+def _back_to_source(work_mask: Array, frame: Frame, shape: tuple[int, ...]) -> Array:
+    """The denoise mask as it was used, in source pixels: (H, W) float32 in [0, 1]."""
+    whole = np.zeros(shape, np.float32)
+    size = (frame.right - frame.left, frame.bottom - frame.top)
+    whole[frame.place] = np.asarray(Image.fromarray(work_mask).resize(size, Image.Resampling.BILINEAR))
+    return whole
+
+
+def _placed(pipeline: Any, device: str, offload: str) -> Any:
+    """The pipeline on its device, whole or with offloading."""
+    if offload == "model":
+        pipeline.enable_model_cpu_offload(device=device)
+        return pipeline
+    if offload == "sequential":
+        pipeline.enable_sequential_cpu_offload(device=device)
+        return pipeline
+    return pipeline.to(device)
+
+
+def settle(device: str, dtype: str) -> tuple[str, Any]:
+    """Device and torch dtype for the words that `load_engine` takes. Raises: InvalidInput."""
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise InvalidInput(
+            f"device {device!r} was asked for and there is no CUDA device here; use device='cpu'"
+        )
+    names = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    if dtype == "auto":
+        dtype = "float32" if device == "cpu" else "bfloat16"
+    if dtype not in names:
+        raise InvalidInput(f"dtype {dtype!r}: expected auto, {', '.join(names)}")
+    return device, names[dtype]
+
+
+def open_diffusers(
+    where: str | Path,
+    device: str = "auto",
+    dtype: str = "auto",
+    offload: str = "none",
+    preview: Any = "auto",
+    tiny: str | Path | None = None,
+    offline: bool = False,
+) -> DiffusersEngine:
+    """Open a pipeline folder or hub id as an engine; arguments as in `engine.load_engine`."""
+    device, torch_dtype = settle(device, dtype)
+    pipeline = _placed(open_pipeline(where, torch_dtype, offline=offline), device, offload)
+    small = None
+    if tiny is not None:
+        from diffusers import AutoencoderTiny
+
+        small = AutoencoderTiny.from_pretrained(
+            tiny, dtype=torch_dtype, local_files_only=offline, use_safetensors=True
+        ).to(device)
+    return DiffusersEngine(
+        pipeline, Path(where).name if Path(where).is_dir() else str(where), preview=preview, tiny=small
+    )

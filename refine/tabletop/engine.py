@@ -1,0 +1,84 @@
+"""The tabletop engine, opened from the package: no network, no other files."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from editcritic.refine.loading import open_pipeline
+from editcritic.refine.pipelines import DiffusersEngine, settle
+
+# diffusers loads a component from a module of ours only when that module was imported before.
+from editcritic.refine.tabletop import autoencoder as _autoencoder
+from editcritic.refine.tabletop import denoiser as _denoiser
+from editcritic.refine.tabletop.words import KNOWN, known_words, read_prompt
+from editcritic.refine.tabletop.world import SIDE
+
+__all__ = ["TabletopEngine", "UnknownWords", "load", "open_tabletop", "weights_folder"]
+
+
+class UnknownWords(UserWarning):
+    """A prompt holds words that the engine was never taught."""
+
+
+def weights_folder() -> Path:
+    """Where the trained pipeline lies inside the package."""
+    return Path(__file__).parent / "weights"
+
+
+def load(folder: str | Path | None = None, *, dtype: Any = None) -> Any:
+    """The stock `StableDiffusionInpaintPipeline` with the tabletop weights, on the CPU.
+
+    folder: another training run's pipeline folder. dtype: torch dtype, float32 without one.
+    """
+    import torch
+
+    return open_pipeline(
+        folder or weights_folder(),
+        dtype or torch.float32,
+        offline=True,
+        libraries=frozenset({_autoencoder.__name__, _denoiser.__name__}),
+    )
+
+
+class TabletopEngine(DiffusersEngine):
+    """Puts simple solids into photographs, or takes things out; understands some twenty words."""
+
+    def __init__(self, pipeline: Any, preview: Any = "auto", tiny: Any = None) -> None:
+        super().__init__(
+            pipeline,
+            "tabletop",
+            preview=preview,
+            tiny=tiny,
+            native=SIDE,
+            default_steps=20,
+            default_guidance=2.0,
+            context=1.9,
+            words=KNOWN,
+            least_steps=6,
+        )
+
+    def read_prompt(self, prompt: str) -> tuple[str, tuple[str, ...]]:
+        """Only known words reach the text encoder; the others are named in a warning and in the candidate's notes."""
+        wish = read_prompt(prompt)
+        if not wish.unknown:
+            return wish.text, ()
+        note = f"tabletop does not know {', '.join(map(repr, wish.unknown))}; it knows {known_words()}"
+        warnings.warn(note, UnknownWords, stacklevel=3)
+        return wish.text, (note,)
+
+
+def open_tabletop(
+    device: str = "auto",
+    dtype: str = "auto",
+    offload: str = "none",
+    preview: Any = "auto",
+    tiny: Any = None,
+    offline: bool = True,
+    folder: str | Path | None = None,
+) -> TabletopEngine:
+    """Open the embedded engine; arguments as in `load_engine`. Offloading is pointless at its size and ignored."""
+    del offload, offline
+    device, torch_dtype = settle(device, dtype)
+    return TabletopEngine(load(folder, dtype=torch_dtype).to(device), preview, tiny)

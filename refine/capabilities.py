@@ -38,6 +38,7 @@ class Capabilities:
         few_step: made for eight steps or fewer. default_steps, default_guidance: what holds without a request.
         least_steps: executed steps under which results fall apart; strength raises the schedule so that as many run.
         context: side of the crop over the mask's longer side.
+        centred: whether it was only taught masks in the middle of a square; crops then reach beyond the picture.
         words: the closed vocabulary, empty when any text goes.
     """
 
@@ -55,6 +56,7 @@ class Capabilities:
     default_guidance: float = 7.5
     least_steps: int = 8
     context: float = 2.0
+    centred: bool = False
     words: tuple[str, ...] = field(default=())
 
     def to_info(self, device: str = "", revision: str = "") -> refine_pb2.EngineInfo:

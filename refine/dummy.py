@@ -64,9 +64,7 @@ class DummyCandidate:
             raise InvalidInput(f"a candidate that is {self._state} has no preview: advance it first")
         frame = self.frame
         whole = self._painted(self.fraction)
-        return Preview(
-            whole[frame.place].copy(), (frame.left, frame.top, frame.right, frame.bottom), self.fraction
-        )
+        return Preview(whole[frame.place].copy(), frame.region, self.fraction)
 
     def result(self) -> Pixels:
         """The finished edit, (H, W, 3) uint8."""

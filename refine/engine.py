@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from editcritic.refine.capabilities import Capabilities
 from editcritic.refine.suspended import State
 from editcritic.v1 import critic_pb2 as pb
-from editcritic.v1.errors import EditCriticError, NotFound
+from editcritic.v1.errors import EditCriticError, InvalidInput, NotFound
 
 __all__ = ["ENGINES", "Candidate", "Engine", "GenerationEvent", "Preview", "generate", "load_engine"]
 
@@ -133,7 +133,8 @@ def load_engine(
         preview: how to decode previews; tiny: folder or hub id of an `AutoencoderTiny` of the same latent space.
         offline: never ask the hub.
 
-    Raises: NotFound for an unknown engine, InvalidInput for a folder that cannot or may not be loaded.
+    Raises: NotFound for an unknown engine, InvalidInput for a folder that cannot or may not be loaded or when
+    the packages of the extra `refine` are missing.
     """
     options: dict[str, Any] = {
         "device": device,
@@ -155,7 +156,14 @@ def load_engine(
 
 def _opener(key: str) -> Any:
     module, function = ENGINES[key].split(":")
-    return getattr(importlib.import_module(module), function)
+    try:
+        return getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("editcritic"):
+            raise
+        raise InvalidInput(
+            f"the engine {key!r} needs {error.name}, which is not installed: pip install 'editcritic[refine]'"
+        ) from error
 
 
 def _unknown(key: str) -> str:

@@ -120,8 +120,7 @@ class DiffusersCandidate:
             raise InvalidInput(f"a candidate that is {self.state} has no preview: advance it first")
         picture = self._decoder(latents, self.frame.height, self.frame.width).numpy()
         whole = composite(self._source, picture, self.blend_mask, self.frame)
-        region = (self.frame.left, self.frame.top, self.frame.right, self.frame.bottom)
-        return Preview(whole[self.frame.place].copy(), region, self.fraction)
+        return Preview(whole[self.frame.place].copy(), self.frame.region, self.fraction)
 
     def result(self) -> Pixels:
         """The finished edit, (H, W, 3) uint8: bit for bit the source beyond the blend mask.
@@ -130,7 +129,7 @@ class DiffusersCandidate:
         """
         if self._result is None:
             picture = np.asarray(self._call.finish().images[0], np.float32)
-            before = np.asarray(self.frame.cut(self._source), np.float32) / np.float32(255)
+            before = np.asarray(self.frame.cut(self._source, self.blend_mask), np.float32) / np.float32(255)
             settled, self.shift = aligned(before, picture, self._work_mask)
             self._result = composite(self._source, settled, self.blend_mask, self.frame)
         return self._result
@@ -192,10 +191,10 @@ class DiffusersEngine:
         known, notes = self.read_prompt(prompt)
         able = self.capabilities
         reach = np.maximum(marked, blend)
-        frame = plan_frame(reach, able.native, able.multiple, able.context)
+        frame = plan_frame(reach, able.native, able.multiple, able.context, able.centred)
         work_mask = frame.cut_mask(reach, able.multiple)
         arguments = self._prompts(known, negative_prompt) | self._numbers(steps, strength, guidance)
-        arguments |= self._pictures(frame, source, work_mask, seed)
+        arguments |= self._pictures(frame, frame.cut(source, reach), work_mask, seed)
         private = _private(self.pipeline)
         watch = StepWatch(private.scheduler)
         call = SuspendedCall(private, self._taken(arguments), self._lock)
@@ -232,11 +231,11 @@ class DiffusersEngine:
             scale: guidance,
         }
 
-    def _pictures(self, frame: Frame, source: Pixels, work_mask: Array, seed: int) -> dict[str, Any]:
+    def _pictures(self, frame: Frame, picture: Image.Image, work_mask: Array, seed: int) -> dict[str, Any]:
         import torch
 
         return {
-            "image": frame.cut(source),
+            "image": picture,
             "mask_image": Image.fromarray((work_mask * 255).astype(np.uint8)),
             "height": frame.height,
             "width": frame.width,
@@ -256,8 +255,7 @@ class DiffusersEngine:
 def _back_to_source(work_mask: Array, frame: Frame, shape: tuple[int, ...]) -> Array:
     """The denoise mask as it was used, in source pixels: (H, W) float32 in [0, 1]."""
     whole = np.zeros(shape, np.float32)
-    size = (frame.right - frame.left, frame.bottom - frame.top)
-    whole[frame.place] = np.asarray(Image.fromarray(work_mask).resize(size, Image.Resampling.BILINEAR))
+    whole[frame.place] = frame.back(work_mask[..., None])[..., 0]
     return whole
 
 

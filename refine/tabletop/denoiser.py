@@ -1,16 +1,16 @@
 """The tabletop engine's denoiser: a stock U-Net on cells, behind the face of a 9-channel inpainting U-Net.
 
-Three things make a few million parameters enough. The masked cells are first filled smoothly from their
-surroundings, so the network paints what differs from a plain continuation. Known cells are handed through
-instead of being
-learned. And the mean of the prompt's words joins the time embedding, so that every layer knows what is
-asked for, not only those with attention.
+Four things make a few million parameters enough. The masked cells are first filled smoothly from their surroundings,
+so the network paints what differs from a plain continuation. Known cells are handed through instead of being learned.
+Every cell is told where it lies as seen from the place to paint at. And the mean of the prompt's words joins the time
+embedding, so that every layer knows what is asked for, not only those with attention.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin, UNet2DConditionModel
@@ -19,6 +19,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor
 
 from editcritic.refine.tabletop.packing import CELL_CHANNELS, PACKED_CHANNELS, TILE, pack, unpack
+from editcritic.refine.tabletop.seat import seat_coordinates
 
 __all__ = ["TabletopDenoiser", "smooth_fill"]
 
@@ -48,11 +49,10 @@ def smooth_fill(cells: Tensor, mask: Tensor) -> Tensor:
 
 
 def _coordinates(mask: Tensor) -> Tensor:
-    """Columns and rows in [-1, 1] of every cell: (B, 2, h, w) for mask (B, 1, h, w)."""
-    batch, _, height, width = mask.shape
-    rows = torch.linspace(-1, 1, height, device=mask.device, dtype=mask.dtype)[:, None].expand(height, width)
-    columns = torch.linspace(-1, 1, width, device=mask.device, dtype=mask.dtype).expand(height, width)
-    return torch.stack([columns, rows]).expand(batch, -1, -1, -1)
+    """Where cells lie as seen from the place to paint at: (B, 2, h, w) for mask (B, 1, h, w) in {0, 1}."""
+    holes = (mask[:, 0] > 0.5).cpu().numpy()
+    seen = np.stack([seat_coordinates(hole) for hole in holes])
+    return torch.from_numpy(seen).to(mask.device, mask.dtype)
 
 
 class TabletopDenoiser(ModelMixin, ConfigMixin):

@@ -55,6 +55,7 @@ class TabletopEngine(DiffusersEngine):
             default_steps=20,
             default_guidance=2.0,
             context=1.9,
+            centred=True,
             words=KNOWN,
             least_steps=6,
         )

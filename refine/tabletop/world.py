@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from editcritic.refine.tabletop.seat import find_seat
 from editcritic.refine.tabletop.shapes import PITCHES, YAWS, sculpt
 from editcritic.refine.tabletop.words import COLOURS, FINISHES, REMOVAL, THINGS
 
@@ -36,7 +37,8 @@ SIDE = 128
 CELL = 8  # pixels of one latent cell: masks are widened to whole cells before denoising
 _HALF = np.array([-0.3, 0.55, 0.78], np.float32)  # mean direction towards the light
 _REMOVALS = 0.28  # share of scenes in which nothing is placed
-_CENTRED = 0.88  # share of masks that lie as the engine's context crop puts them
+_GAP = 3.0  # pixels between a large thing and the walls of its hole: users' masks end inside their last cells
+_CENTRED = 0.92  # share of masks that lie as the engine's context crop puts them
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Scene:
     """A training example.
 
     source, target: (SIDE, SIDE, 3) float32 in [0, 1], sRGB; they are equal outside the mask.
-    mask: (SIDE, SIDE) bool, True where the edit may paint. thing: None for a removal.
+    mask: (SIDE, SIDE) bool, whole cells, True where the edit may paint. thing: None for a removal.
     caption: the prompt that asks for it; it may leave attributes open.
     """
 
@@ -86,7 +88,7 @@ def _outline(rng: Rng, reach: float, centre: tuple[float, float]) -> list[tuple[
     dents = rng.choice([0.0, 0.03, 0.09])
     for k in (2, 3, 5):
         rim *= 1 + dents * rng.normal() * np.cos(k * angle + rng.uniform(0, 6.28))
-    turn, aspect = rng.normal(0, 0.12), np.exp(rng.normal(0, 0.16))
+    turn, aspect = rng.normal(0, 0.12), np.exp(rng.normal(0, 0.19))
     x, y = aspect * rim * np.cos(angle), rim * np.sin(angle) / aspect
     x, y = x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)
     scale = 2 * reach / max(np.ptp(x), np.ptp(y))
@@ -123,19 +125,10 @@ def cells(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(blocks.any(axis=(1, 3)), np.bool_)
 
 
-def _seat(mask: NDArray[np.bool_]) -> tuple[float, float, float]:
-    """Centre x, y and radius of a disc that fits into the mask: of its roomiest places, the one nearest to
-    its middle."""
-    from scipy.ndimage import distance_transform_edt
-
-    coarse = mask[2::4, 2::4]
-    if not coarse.any():
-        return SIDE / 2, SIDE / 2, 8.0
-    room = distance_transform_edt(np.pad(coarse, 1))[1:-1, 1:-1]
-    best = np.argwhere(room >= 0.9 * room.max())
-    middle = np.argwhere(coarse).mean(axis=0)
-    row, column = best[np.square(best - middle).sum(axis=1).argmin()]
-    return float(column * 4 + 2), float(row * 4 + 2), float(room[row, column] * 4)
+def _seat(hole: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """Centre x, y and radius in pixels of where to stand in a hole of cells, a little off its walls."""
+    x, y, room = find_seat(hole)
+    return CELL * x, CELL * y, CELL * room - _GAP
 
 
 def _draw_thing(rng: Rng) -> Thing:
@@ -231,7 +224,8 @@ def caption(thing: Thing | None, rng: Rng) -> str:
 
 def draw_scene(photo: Image.Image, rng: Rng) -> Scene:
     """One example from an RGB photograph whose short side is at least 90 px."""
-    source, mask = crop_photo(photo, rng), draw_mask(rng)
+    source, hole = crop_photo(photo, rng), cells(draw_mask(rng))
+    mask = np.kron(hole, np.ones((CELL, CELL), bool))
     thing = None if rng.random() < _REMOVALS else _draw_thing(rng)
-    target = source if thing is None else render(source, mask, thing, _seat(mask))
+    target = source if thing is None else render(source, mask, thing, _seat(hole))
     return Scene(source, mask, target, thing, caption(thing, rng))

@@ -55,7 +55,7 @@ def test_scaling_there_and_back_shifts_nothing() -> None:
     source = ((smooth - smooth.min()) / np.ptp(smooth) * 255).astype(np.uint8)
     frame = plan_frame(marked((240, 240), 70, 70, 170, 170), 128, 8, 2.0)
     assert frame.right - frame.left != frame.width, "nothing was scaled"
-    back = frame.back(np.asarray(frame.cut(source), np.float32) / 255) * 255
+    back = frame.back(np.asarray(frame.cut(source, np.zeros((240, 240), np.float32)), np.float32) / 255) * 255
     crop = source[frame.place].astype(np.float32)
     for axis in (0, 1):
         moved = np.roll(back, 1, axis)
@@ -72,3 +72,38 @@ def test_composite_blends_by_weight_and_leaves_the_rest_alone() -> None:
     assert result[12, 13].tolist() == [178] * 3
     result[12, 12] = result[12, 13] = 100
     np.testing.assert_array_equal(result, source)
+
+
+def test_a_centred_frame_keeps_the_mask_in_the_middle_of_a_square() -> None:
+    mask = marked((100, 200), 160, 60, 200, 100)
+    frame = plan_frame(mask, 128, 8, 2.0, centred=True)
+    assert (frame.left, frame.top, frame.right, frame.bottom) == (140, 40, 220, 120)
+    assert frame.region == (140, 40, 200, 100)
+    work = frame.cut_mask(mask, 8)
+    rows, columns = np.nonzero(work)
+    assert (work.shape, rows.mean(), columns.mean()) == ((128, 128), 63.5, 63.5)
+
+
+def test_what_is_to_be_replaced_does_not_come_back_in_the_mirror() -> None:
+    source = np.full((100, 200, 3), 90, np.uint8)
+    mask = marked((100, 200), 160, 60, 200, 100)
+    source[mask > 0] = 250
+    frame = plan_frame(mask, 80, 8, 2.0, centred=True)
+    crop = np.asarray(frame.cut(source, mask))
+    assert np.all(crop[frame.cut_mask(mask, 8) == 0] == 90)
+    assert np.all(crop[20:60, 20:60] == 250)
+
+
+def test_a_centred_frame_comes_back_to_its_place() -> None:
+    rng = np.random.default_rng(4)
+    source = rng.integers(0, 255, (100, 200, 3), dtype=np.uint8)
+    mask = marked((100, 200), 0, 0, 40, 40)
+    frame = plan_frame(mask, 80, 8, 2.0, centred=True)
+    back = frame.back(np.asarray(frame.cut(source, mask), np.float32) / 255)
+    np.testing.assert_array_equal(np.rint(back * 255), source[frame.place])
+
+
+def test_with_nothing_known_the_frame_is_the_picture() -> None:
+    frame = plan_frame(np.ones((100, 200), np.float32), 128, 8, 1.9, centred=True)
+    assert frame.region == (0, 0, 200, 100)
+    assert not any(sum(frame.margins, ()))

@@ -10,6 +10,7 @@ from editcritic.plugin.cli.bench import bench
 from editcritic.plugin.cli.console import stdout
 from editcritic.plugin.cli.demo import demo
 from editcritic.plugin.cli.evaluate import evaluate
+from editcritic.plugin.cli.generate import generate
 from editcritic.plugin.cli.rank import rank
 from editcritic.plugin.cli.score import score
 from editcritic.plugin.cli.serve import PASS_THROUGH, serve
@@ -24,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.command()(generate)
 app.command()(score)
 app.command()(rank)
 app.command(context_settings=PASS_THROUGH, add_help_option=False)(serve)

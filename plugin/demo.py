@@ -1,4 +1,4 @@
-"""A real photograph with something to remove, and four answers of which one is right.
+"""A real photograph with something to remove: four answers of which one is right, and what an engine makes of it.
 
 The photograph itself is the good answer: the source is made from it by putting a sticker on the table. It comes
 with scikit-image (coffee cup by Rachel Michetti, CC0).
@@ -6,6 +6,7 @@ with scikit-image (coffee cup by Rachel Michetti, CC0).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -14,11 +15,15 @@ from numpy.typing import NDArray
 from skimage import data
 
 from editcritic.plugin.client import make_candidate, make_edit
+from editcritic.refine.engine import Engine, generate
+from editcritic.refine.masks import feathered
 from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.images import decode_image, decode_mask
 
-__all__ = ["DEMO_CRITIC", "Demo", "make_demo"]
+__all__ = ["DEMO_CRITIC", "DEMO_ENGINE", "Demo", "make_demo", "produced_candidates"]
 
 DEMO_CRITIC = "evidence"
+DEMO_ENGINE = "tabletop"
 _CENTRE, _AXES = (480, 318), (78, 58)
 _SEAM_LEVELS = np.array([26.0, 20.0, 10.0])
 _BLUR_SIGMA_PX = 5.0
@@ -43,11 +48,41 @@ def make_demo() -> Demo:
         "good": photo,
         "seamed": np.clip(photo + _SEAM_LEVELS, 0, 255).astype(np.uint8),
     }
-    pictures = {name: np.where(mask[..., None] > 0, fill, source) for name, fill in fills.items()}
+    blend = feathered(mask)
+    pictures = {name: _blended(source, fill, blend) for name, fill in fills.items()}
     return Demo(
-        make_edit(source, mask, prompt="", edit_id="demo"),
+        make_edit(source, mask, prompt="", blend_mask=blend, edit_id="demo"),
         {name: make_candidate(picture, name) for name, picture in pictures.items()},
     )
+
+
+def produced_candidates(
+    shown: Demo, engine: Engine, seeds: Sequence[int], progress: Callable[[str], object]
+) -> dict[str, pb.Candidate]:
+    """The edit as an engine carries it out, one candidate per seed, named by engine and seed.
+
+    progress: told which candidate is being denoised and how far it is.
+    """
+    edit = shown.edit
+    source, mask, blend = (
+        decode_image(edit.source),
+        decode_mask(edit.denoise_mask),
+        decode_mask(edit.blend_mask),
+    )
+    made: dict[str, pb.Candidate] = {}
+    for event in generate(engine, source, mask, edit.prompt, seeds, blend_mask=blend):
+        name = f"{engine.capabilities.name}-{event.seed}"
+        progress(f"denoising {name}: {event.fraction:.0%}")
+        if event.kind == "finished" and event.picture is not None:
+            made[name] = make_candidate(event.picture, name, seed=event.seed)
+    return made
+
+
+def _blended(
+    source: NDArray[np.uint8], fill: NDArray[np.uint8], blend: NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    weight = blend[..., None]
+    return np.round(source * (1 - weight) + fill * weight).astype(np.uint8)
 
 
 def _ellipse(shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -94,8 +94,9 @@ def generate_files(
 ) -> list[Generated]:
     """Produce one candidate per seed and write each as soon as it is there.
 
-    folder: gets ``seed-<n>.png``, ``seed-<n>-at-<percent>.png``, ``contact-sheet.png`` and ``candidates.json``; what
-    is done stays there when the rest is stopped or fails. watch: told of every event, after its files are written.
+    folder: gets ``seed-<n>.png``, ``seed-<n>-at-<percent>.png``, ``blend-mask.png``, ``contact-sheet.png`` and
+    ``candidates.json``; what is done stays there when the rest is stopped or fails.
+    watch: told of every event, after its files are written.
     options: as in `Engine.candidate`.
 
     Raises:
@@ -110,6 +111,7 @@ def generate_files(
             if event.kind == "started":
                 folder.mkdir(parents=True, exist_ok=True)
                 done[event.index], started = Generated(event.seed), time.monotonic()
+                _write_blend_mask(event, folder)
             _write(event, done[event.index], folder, time.monotonic() - started)
             watch(event)
     finally:
@@ -136,6 +138,13 @@ def _write(event: GenerationEvent, made: Generated, folder: Path, seconds: float
     percent = f"{100 * event.fraction:.0f}"
     made.previews[percent] = folder / f"seed-{event.seed}-at-{percent}.png"
     Image.fromarray(event.picture).save(made.previews[percent])
+
+
+def _write_blend_mask(event: GenerationEvent, folder: Path) -> None:
+    """Candidates differ from the photograph up to here: who judges them has to know."""
+    if event.index == 0 and event.candidate is not None:
+        levels = np.round(event.candidate.blend_mask * 255).astype(np.uint8)
+        Image.fromarray(levels).save(folder / "blend-mask.png")
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:

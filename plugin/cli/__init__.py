@@ -1,11 +1,11 @@
-"""The commands that people type: `editcritic score`, `rank`, `serve` and so on.
+"""The commands that people type: `editcritic generate`, `score`, `rank`, `serve` and so on.
 
 Exit codes
     0  done
     1  a fault of editcritic itself, or of the server
     2  wrong usage or bad input
     3  there is no server at the address, or it is no editcritic
-    4  some candidates could not be judged; the others were
+    4  some candidates could not be produced or judged; the others were
     5  judged, and below ``--fail-under``
 """
 

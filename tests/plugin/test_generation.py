@@ -36,6 +36,29 @@ def test_candidates_come_as_files(run: Run, files: Path) -> None:  # noqa: F811
     assert "made/seed-7.png" in done.stdout
 
 
+def test_candidates_can_be_judged_with_the_mask_that_they_were_blended_with(
+    run: Run,  # noqa: F811
+    files: Path,
+) -> None:
+    run("generate", *EDIT, "-n", "1", "--out", "made")
+    judged = run(
+        *(
+            "score",
+            "-i",
+            "photo.png",
+            "-m",
+            "mask.png",
+            "-c",
+            "made/seed-0.png",
+            "--critic",
+            "evidence",
+            "--json",
+        ),
+        *("--blend-mask", "made/blend-mask.png"),
+    )
+    assert json.loads(judged.stdout)["scores"]["preservation"]["value"] > 99
+
+
 def test_what_was_made_can_be_made_again(run: Run, files: Path) -> None:  # noqa: F811
     run("generate", *EDIT, "-n", "2", "--out", "first")
     written = json.loads((files / "first" / "candidates.json").read_text())

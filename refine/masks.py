@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import ImageError
 
-__all__ = ["MIN_SIDE", "bounds", "check_mask", "check_source", "feathered", "widened"]
+__all__ = ["MIN_SIDE", "bounds", "check_mask", "check_source", "feathered", "widened", "widened_to"]
 
 Array = NDArray[np.float32]
 
@@ -93,7 +93,7 @@ def bounds(mask: Array) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _grown(mask: Array, radius: int) -> Array:
+def widened_to(mask: Array, radius: int) -> Array:
     """Maximum over a square of side 2 * radius + 1."""
     from scipy.ndimage import maximum_filter
 
@@ -112,7 +112,7 @@ def feathered(mask: Array) -> Array:
         return mask
     left, top, right, bottom = bounds(mask)
     rim = int(np.clip(round(_FEATHER_SHARE * max(right - left, bottom - top)), *_FEATHER_PIXELS))
-    soft = uniform_filter(_grown(mask, rim // 2 + rim % 2), size=2 * (rim // 2) + 1, mode="nearest")
+    soft = uniform_filter(widened_to(mask, rim // 2 + rim % 2), size=2 * (rim // 2) + 1, mode="nearest")
     blended = np.maximum(mask, np.asarray(soft, np.float32))
     return np.where(blended < _FAINTEST, np.float32(0), blended)
 

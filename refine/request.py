@@ -1,0 +1,82 @@
+"""What a run was asked for, checked and with every default filled in."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+
+import numpy as np
+from numpy.typing import NDArray
+
+from editcritic.refine.masks import check_mask, feathered
+from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1 import refine_pb2
+from editcritic.v1.errors import InvalidInput
+from editcritic.v1.images import decode_image, decode_mask, encode_mask, resize_to
+
+__all__ = ["completed_request"]
+
+_DEFAULT_CANDIDATES, _DEFAULT_ROUNDS, _DEFAULT_TARGET = 4, 2, 80.0
+_MAX_CANDIDATES, _MAX_ROUNDS, _MAX_STEPS = 64, 4, 1000
+
+
+def completed_request(request: refine_pb2.RefineRequest) -> refine_pb2.RefineRequest:
+    """A copy with its defaults filled in: edit_id, seed, counts, target, and the blend mask when there is none.
+
+    Raises: InvalidInput and ImageError for what cannot be carried out.
+    """
+    if not request.HasField("edit"):
+        raise InvalidInput("the request has no edit.", reason=pb.ERROR_REASON_FIELD_MISSING, field="edit")
+    full = refine_pb2.RefineRequest()
+    full.CopyFrom(request)
+    full.edit.edit_id = request.edit.edit_id or uuid.uuid4().hex[:12]
+    _complete_sampling(full.sampling)
+    _complete_budget(full.budget)
+    _complete_masks(full.edit)
+    return full
+
+
+def _complete_sampling(sampling: refine_pb2.SamplingOptions) -> None:
+    sampling.candidate_count = sampling.candidate_count or _DEFAULT_CANDIDATES
+    _check("sampling.candidate_count", sampling.candidate_count, 1, _MAX_CANDIDATES)
+    _check("sampling.step_count", sampling.step_count, 0, _MAX_STEPS)
+    if not sampling.HasField("seed"):
+        sampling.seed = secrets.randbelow(2**31)
+    _check("sampling.seed", sampling.seed, 0, 2**62)
+
+
+def _complete_budget(budget: refine_pb2.RefineBudget) -> None:
+    if not budget.HasField("repair_round_count"):
+        budget.repair_round_count = _DEFAULT_ROUNDS
+    if not budget.HasField("target_score"):
+        budget.target_score = _DEFAULT_TARGET
+    _check("budget.repair_round_count", budget.repair_round_count, 0, _MAX_ROUNDS)
+    _check("budget.target_score", budget.target_score, 0, 100)
+    _check("budget.evaluation_count", budget.evaluation_count, 0, 2**62)
+    _check("budget.time_ms", budget.time_ms, 0, 2**62)
+
+
+def _complete_masks(edit: pb.Edit) -> None:
+    """Both masks at the source's size. Critic and engine must agree on how far the edit may reach."""
+    size = decode_image(edit.source).shape[:2]
+    mask = check_mask(_fitting(edit.denoise_mask, size), size)
+    edit.denoise_mask.CopyFrom(encode_mask(mask))
+    blend = _fitting(edit.blend_mask, size) if edit.HasField("blend_mask") else feathered(mask)
+    edit.blend_mask.CopyFrom(encode_mask(check_mask(blend, size, "blend_mask")))
+
+
+def _fitting(message: pb.Image, size: tuple[int, int]) -> NDArray[np.float32]:
+    levels = decode_mask(message)
+    if levels.shape == size:
+        return levels
+    scaled = resize_to(np.round(levels * 255).astype(np.uint8), size[1], size[0], what="mask")
+    return scaled.astype(np.float32) / np.float32(255)
+
+
+def _check(field: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise InvalidInput(
+            f"{field} is {value}; expected {low} to {high}.",
+            reason=pb.ERROR_REASON_FIELD_INVALID,
+            field=field,
+        )

@@ -1,0 +1,114 @@
+"""One run's state: the edit as arrays, what was made until now, what it cost, and whether it may go on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from editcritic.refine.engine import Engine
+from editcritic.refine.journal import Journal
+from editcritic.refine.recorder import Event, Recorder
+from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1 import refine_pb2
+from editcritic.v1.images import decode_image, decode_mask
+
+__all__ = ["Made", "Run", "Steps", "Stop"]
+
+Steps: TypeAlias = Generator[Event, None, Any]
+"""A part of the loop: yields events, returns what it found."""
+
+
+class Stop(Exception):
+    """Ends a run in good order. reason: why."""
+
+    def __init__(self, reason: refine_pb2.StopReason.ValueType) -> None:
+        self.reason = reason
+
+
+@dataclass(eq=False)
+class Made:
+    """A finished and judged edit. picture: (H, W, 3) uint8. prompt: what the engine was asked for."""
+
+    candidate_id: str
+    picture: NDArray[np.uint8]
+    critique: pb.Critique
+    prompt: str
+
+
+class Run:
+    """What the parts of the loop share.
+
+    Args:
+        engine: produces candidates. request: as `completed_request` gives it. journal: where events are kept.
+
+    Attributes:
+        source: (H, W, 3) uint8. mask, blend: (H, W) float32 in [0, 1].
+        made: finished first answers, in order. best: the edit to hand back, None at first.
+        evaluations: denoising steps until now.
+    """
+
+    def __init__(self, engine: Engine, request: refine_pb2.RefineRequest, journal: Journal | None) -> None:
+        self.engine, self.request, self.edit = engine, request, request.edit
+        self.source = decode_image(request.edit.source)
+        self.mask, self.blend = decode_mask(request.edit.denoise_mask), decode_mask(request.edit.blend_mask)
+        self.made: list[Made] = []
+        self.best: Made | None = None
+        self.evaluations = 0
+        self.cancelled = threading.Event()
+        self.recorder = Recorder(request.edit.edit_id, journal)
+        if journal is not None and not self.recorder.is_replaying:
+            journal.begin(request.edit.edit_id, request)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Sampling options for `Engine.candidate`; the loop never changes them to gain a score."""
+        sampling = self.request.sampling
+        return {
+            "steps": sampling.step_count or None,
+            "strength": sampling.strength if sampling.HasField("strength") else None,
+            "guidance": sampling.guidance_scale if sampling.HasField("guidance_scale") else None,
+            "negative_prompt": self.edit.negative_prompt,
+        }
+
+    def record(self, kind: str, message: Any) -> Event:
+        """An event that costs nothing to make."""
+        return self.recorder.next(kind, lambda: message)
+
+    def attempt(self, kind: str, make: Callable[[], Any], candidate_id: str) -> Steps:
+        """Yield the event of a step; return it when the step worked, else None. The run goes on either way."""
+        event = self.recorder.next(kind, make, candidate_id=candidate_id)
+        yield event
+        return None if event.HasField("candidate_error") else event
+
+    def decide(
+        self,
+        kind: refine_pb2.DecisionKind.ValueType,
+        about: Made,
+        reason: str,
+        action: pb.SuggestedAction | None = None,
+    ) -> Event:
+        """A decision with its reason, as an event."""
+        decision = refine_pb2.Decision(
+            kind=kind, candidate_id=about.candidate_id, reason=reason, action=action
+        )
+        return self.record("decision", decision)
+
+    def check_cancelled(self) -> None:
+        """Raises: Stop when the caller has asked for it. What was recorded before is always replayed in full."""
+        if self.cancelled.is_set() and not self.recorder.is_replaying:
+            raise Stop(refine_pb2.STOP_REASON_CANCELLED)
+
+    def check_budget(self) -> None:
+        """Raises: Stop when another candidate would not fit. The first always does: some answer is better than none."""
+        self.check_cancelled()
+        budget = self.request.budget
+        steps = self.request.sampling.step_count or self.engine.capabilities.default_steps
+        over_evaluations = 0 < budget.evaluation_count < self.evaluations + steps
+        over_time = 0 < budget.time_ms <= self.recorder.elapsed_ms
+        if self.made and (over_evaluations or over_time):
+            raise Stop(refine_pb2.STOP_REASON_BUDGET_SPENT)

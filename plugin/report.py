@@ -21,7 +21,7 @@ from editcritic.plugin.report_parts import Markup, critique_column, escaped, fai
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.images import decode_image, decode_mask, paste_region
 
-__all__ = ["write_report"]
+__all__ = ["Stage", "candidate_card", "footer", "judged_picture", "page", "write_report"]
 
 # Enough for a sharp picture in a column of the page, and for a file that can be mailed.
 MAX_SIDE_PX = 900
@@ -52,15 +52,15 @@ def write_report(
         ImageError: the edit's pictures cannot be decoded.
         OSError: the file cannot be written.
     """
-    stage = _Stage(edit)
+    stage = Stage(edit)
     sections = [_introduction(edit, stage, ranking, title)]
-    sections += [_card(entry, candidates.get(entry.candidate_id), stage) for entry in ranking]
-    body = "".join([*sections, _footer(edit)])
-    path.write_text(_page(escaped(title), body), encoding="utf-8")
+    sections += [candidate_card(entry, candidates.get(entry.candidate_id), stage) for entry in ranking]
+    body = "".join([*sections, footer(edit)])
+    path.write_text(page(escaped(title), body), encoding="utf-8")
     return path
 
 
-class _Stage:
+class Stage:
     """The part of the edit that is shown, at the size at which it is shown."""
 
     def __init__(self, edit: pb.Edit) -> None:
@@ -101,7 +101,7 @@ class _Stage:
         return part
 
 
-def _introduction(edit: pb.Edit, stage: _Stage, ranking: Sequence[pb.RankedCandidate], title: str) -> Markup:
+def _introduction(edit: pb.Edit, stage: Stage, ranking: Sequence[pb.RankedCandidate], title: str) -> Markup:
     judged = [entry for entry in ranking if entry.HasField("critique")]
     identity = judged[0].critique.critic if judged else pb.CriticIdentity(name="no critic")
     prompt = f"“{escaped(edit.prompt)}”" if edit.prompt else "<i>no prompt: a removal</i>"
@@ -117,17 +117,21 @@ def _introduction(edit: pb.Edit, stage: _Stage, ranking: Sequence[pb.RankedCandi
     )
 
 
-def _card(entry: pb.RankedCandidate, candidate: pb.Candidate | None, stage: _Stage) -> Markup:
+def candidate_card(
+    entry: pb.RankedCandidate, candidate: pb.Candidate | None, stage: Stage, extra: str = ""
+) -> Markup:
+    """One candidate with its picture, scores and faults; `extra` stands below."""
     if not entry.HasField("critique") or candidate is None:
         return Markup(f"<section class=card>{heading(entry)}{failure_text(entry)}</section>")
     return Markup(
         f"<section class=card>{heading(entry)}<div class=columns>"
-        f"<div>{_judged_picture(entry, candidate, stage)}</div>"
-        f"<div>{critique_column(entry, candidate)}</div></div></section>"
+        f"<div>{judged_picture(entry, candidate, stage)}</div>"
+        f"<div>{critique_column(entry, candidate)}</div></div>{extra}</section>"
     )
 
 
-def _judged_picture(entry: pb.RankedCandidate, candidate: pb.Candidate, stage: _Stage) -> Markup:
+def judged_picture(entry: pb.RankedCandidate, candidate: pb.Candidate, stage: Stage) -> Markup:
+    """The picture under its heat map, boxes and before/after slider."""
     region = candidate.region if candidate.HasField("region") else None
     image = paste_region(stage.source, decode_image(candidate.image), region)
     name = escaped(entry.candidate_id)
@@ -153,7 +157,7 @@ def _slider(
     )
 
 
-def _boxes(defects: Sequence[pb.Defect], stage: _Stage) -> Markup:
+def _boxes(defects: Sequence[pb.Defect], stage: Stage) -> Markup:
     shapes = []
     for number, defect in enumerate(defects, start=1):
         x, y, width, height = stage.box(defect.box)
@@ -169,14 +173,16 @@ def _boxes(defects: Sequence[pb.Defect], stage: _Stage) -> Markup:
     return Markup("".join(shapes))
 
 
-def _footer(edit: pb.Edit) -> Markup:
+def footer(edit: pb.Edit) -> Markup:
+    """Version and name of the edit."""
     return Markup(
         f"<footer>editcritic {metadata.version('editcritic')} · edit <code>{escaped(edit.edit_id or 'unnamed')}</code>"
         " · the same edit, candidate and critic version give the same numbers.</footer>"
     )
 
 
-def _page(title: str, body: str) -> str:
+def page(title: str, body: str) -> str:
+    """The whole page round its body; both are HTML already."""
     files = resources.files("editcritic.plugin")
     style, script = ((files / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"

@@ -125,9 +125,19 @@ def _border(source: Pixels, picture: Pixels, blend: Array) -> _Border | None:
     if not inside.any() or not outside.any():
         return None
     before, now = (rgb2lab(part[place]).astype(np.float32) for part in (source, picture))
-    ring = _spread(outside, _NEAR) * _spread(inside, _NEAR)
-    step = _averaged(before, outside, _NEAR) - _averaged(now, inside, _NEAR)
-    return _Border(place, weight, now, np.where(ring > 0.02, ring, np.float32(0)), step)
+    near = _NEAR + 0.5 * _rim(weight)
+    ring = _spread(outside, near) * _spread(inside, near)
+    step = _averaged(before, outside, near) - _averaged(now, inside, near)
+    return _Border(place, weight, now, np.where(ring > 0.2 * ring.max(), ring, np.float32(0)), step)
+
+
+def _rim(weight: Array) -> float:
+    """Mean width in pixels of the soft rim of a blend mask (h, w): both sides of a border lie that far apart."""
+    from scipy.ndimage import binary_erosion
+
+    inside = weight > 0.9
+    edge = inside & ~binary_erosion(inside)
+    return float(((weight > 0) & ~inside).sum() / max(1, edge.sum()))
 
 
 def _robust_fit(basis: Array, values: Array) -> Array:

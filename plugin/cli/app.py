@@ -9,8 +9,10 @@ import typer
 from editcritic.plugin.cli.bench import bench
 from editcritic.plugin.cli.console import stdout
 from editcritic.plugin.cli.demo import demo
+from editcritic.plugin.cli.edit import edit
 from editcritic.plugin.cli.evaluate import evaluate
 from editcritic.plugin.cli.generate import generate
+from editcritic.plugin.cli.history import history
 from editcritic.plugin.cli.rank import rank
 from editcritic.plugin.cli.score import score
 from editcritic.plugin.cli.serve import PASS_THROUGH, serve
@@ -25,6 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.command()(edit)
+app.command()(history)
 app.command()(generate)
 app.command()(score)
 app.command()(rank)

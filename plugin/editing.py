@@ -1,0 +1,65 @@
+"""Everything that a face of the loop (command, drop-in, page) needs to start one: request, journal, result."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from editcritic.plugin.pictures import Picture, make_edit
+from editcritic.v1 import refine_pb2
+
+__all__ = ["default_journal_path", "make_refine_request"]
+
+
+def default_journal_path() -> Path:
+    """``~/.local/share/editcritic/journal.sqlite3``, or below XDG_DATA_HOME."""
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "editcritic" / "journal.sqlite3"
+
+
+def make_refine_request(
+    source: Picture,
+    mask: Picture,
+    prompt: str = "",
+    *,
+    blend_mask: Picture | None = None,
+    negative_prompt: str = "",
+    edit_id: str = "",
+    engine: str = "",
+    candidates: int = 0,
+    seed: int | None = None,
+    steps: int = 0,
+    strength: float | None = None,
+    guidance: float | None = None,
+    rounds: int | None = None,
+    target: float | None = None,
+    max_steps: int = 0,
+    max_seconds: float = 0.0,
+) -> refine_pb2.RefineRequest:
+    """What is asked of the loop; zeros and None leave its defaults.
+
+    Args:
+        candidates: first answers. rounds: repairs, 0 to 4. target: overall score at which to stop.
+        max_steps: denoising steps in all. max_seconds: time in all.
+
+    Raises:
+        ImageError: a file cannot be read, or an array is no picture.
+    """
+    edit = make_edit(
+        source, mask, prompt, blend_mask=blend_mask, negative_prompt=negative_prompt, edit_id=edit_id
+    )
+    sampling = refine_pb2.SamplingOptions(
+        engine=engine,
+        candidate_count=candidates,
+        seed=seed,
+        step_count=steps,
+        strength=strength,
+        guidance_scale=guidance,
+    )
+    budget = refine_pb2.RefineBudget(
+        evaluation_count=max_steps,
+        time_ms=round(1000 * max_seconds),
+        repair_round_count=rounds,
+        target_score=target,
+    )
+    return refine_pb2.RefineRequest(edit=edit, sampling=sampling, budget=budget)

@@ -12,15 +12,18 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from editcritic.server.app import CriticServer, run
+from editcritic.server.app import CriticServer, ServiceFactory, run
 from editcritic.server.critics import CRITICS
 from editcritic.server.settings import PROTOCOL_REVISION, ServerSettings, SettingsError, default_verdicts_path
 
 __all__ = ["main"]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until told to stop. Returns the exit code: 0 after a drain, 1 when it cannot start."""
+def main(argv: Sequence[str] | None = None, services: Sequence[ServiceFactory] = ()) -> int:
+    """Serve until told to stop. Returns the exit code: 0 after a drain, 1 when it cannot start.
+
+    services: as for `CriticServer`.
+    """
     arguments = _parser().parse_args(argv)
     _set_up_logging(arguments.json_logs)
     try:
@@ -29,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             settings,
             on_ready=_announce if arguments.embedded else _greet,
             stop_when=_wait_for_parent if arguments.embedded else None,
+            services=services,
         )
     except (SettingsError, OSError) as error:
         print(f"editcritic: {error}", file=sys.stderr)

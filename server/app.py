@@ -7,8 +7,9 @@ import contextlib
 import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import TypeAlias
 
 import grpc
 import grpc.aio
@@ -25,6 +26,7 @@ from editcritic.v1 import critic_pb2, critic_pb2_grpc
 __all__ = ["CriticServer", "run", "serve"]
 
 _log = logging.getLogger(__name__)
+ServiceFactory: TypeAlias = "Callable[[Hosts, grpc.aio.Server], str]"
 SERVICE_NAME: str = critic_pb2.DESCRIPTOR.services_by_name["CriticService"].full_name
 
 _KEEPALIVE_OPTIONS = (
@@ -44,14 +46,16 @@ class CriticServer:
 
     Args:
         settings: how to listen and what to admit.
+        services: adds further services to a server, given its critics; returns their full names.
 
     Attributes:
         address: ``host:port`` once it listens.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, services: Sequence[ServiceFactory] = ()) -> None:
         self.settings = settings
         self.address = ""
+        self._factories = tuple(services)
         self._hosts = Hosts(settings)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._server = grpc.aio.server(
@@ -83,13 +87,14 @@ class CriticServer:
         await self._hosts.load()
         critic_pb2_grpc.add_CriticServiceServicer_to_server(self._service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        further = [add(self._hosts, self._server) for add in self._factories]
+        names = (SERVICE_NAME, *further, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         self.address = f"{_bracketed(self.settings.host)}:{self._listen()}"
         await self._server.start()
         serving = health_pb2.HealthCheckResponse.SERVING
         ready = serving if self._hosts.infos() else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", SERVICE_NAME):
+        for name in ("", SERVICE_NAME, *further):
             await self._health.set(name, ready)
         _log.info("listening on %s, critics: %s", self.address, ", ".join(self.settings.critics))
 
@@ -124,7 +129,11 @@ class CriticServer:
 
 
 async def serve(
-    settings: ServerSettings, *, on_ready: Callable[[CriticServer], None], stop: asyncio.Event
+    settings: ServerSettings,
+    *,
+    on_ready: Callable[[CriticServer], None],
+    stop: asyncio.Event,
+    services: Sequence[ServiceFactory] = (),
 ) -> None:
     """Run a server until `stop` is set or SIGTERM or SIGINT comes; a second signal ends the grace.
 
@@ -132,8 +141,9 @@ async def serve(
         settings: how to listen and what to admit.
         on_ready: told once the server listens.
         stop: set it to drain and stop.
+        services: as for `CriticServer`.
     """
-    server = CriticServer(settings)
+    server = CriticServer(settings, services)
     signals = 0
 
     def on_signal() -> None:
@@ -164,6 +174,7 @@ def run(
     *,
     on_ready: Callable[[CriticServer], None] = lambda _server: None,
     stop_when: Callable[[], None] | None = None,
+    services: Sequence[ServiceFactory] = (),
 ) -> None:
     """Run a server in the foreground until it is told to stop.
 
@@ -171,17 +182,19 @@ def run(
         settings: how to listen and what to admit.
         on_ready: told once the server listens.
         stop_when: a blocking function, run in a thread; the server stops when it returns.
+        services: as for `CriticServer`.
 
     Raises:
         SettingsError: the server cannot listen as the settings say.
     """
-    asyncio.run(_run(settings, on_ready, stop_when))
+    asyncio.run(_run(settings, on_ready, stop_when, services))
 
 
 async def _run(
     settings: ServerSettings,
     on_ready: Callable[[CriticServer], None],
     stop_when: Callable[[], None] | None,
+    services: Sequence[ServiceFactory],
 ) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     if stop_when is not None:
@@ -192,7 +205,7 @@ async def _run(
 
         # A daemon, because nothing can interrupt a blocking read at exit.
         threading.Thread(target=watch, daemon=True, name="stop-watch").start()
-    await serve(settings, on_ready=on_ready, stop=stop)
+    await serve(settings, on_ready=on_ready, stop=stop, services=services)
 
 
 def _bracketed(host: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated, Any
+
 import typer
 
 from editcritic.plugin.cli.console import BAD_INPUT, fail
@@ -12,10 +15,38 @@ PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 """All flags are the server's own, so that they are written down once."""
 
 
-def serve(context: typer.Context) -> None:
+def serve(
+    context: typer.Context,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option("--engine", "-e", help="Also carry out edits with this engine; may be repeated."),
+    ] = None,
+    journal: Annotated[
+        Path | None, typer.Option("--journal", help="File of the edits carried out here.")
+    ] = None,
+) -> None:
     """Run a critic server until Ctrl-C or SIGTERM; see `editcritic serve --help` for its flags."""
     try:
         from editcritic.server.__main__ import main
     except ModuleNotFoundError as error:
         fail(f"the server needs {error.name}. Install it: pip install 'editcritic[server]'", BAD_INPUT)
-    raise typer.Exit(main(context.args))
+    services = [_refining(engine, journal)] if engine else []
+    raise typer.Exit(main(context.args, services))
+
+
+def _refining(engines: list[str], journal: Path | None) -> Any:
+    """Adds `RefineService` to a server."""
+    from editcritic.plugin.editing import default_journal_path
+    from editcritic.plugin.refine_service import RefineService
+    from editcritic.refine.journal import Journal
+    from editcritic.v1 import refine_pb2, refine_pb2_grpc
+
+    kept = Journal(journal or default_journal_path())
+
+    def add(hosts: Any, server: Any) -> str:
+        service = RefineService(hosts, engines, kept)
+        refine_pb2_grpc.add_RefineServiceServicer_to_server(service, server)
+        name: str = refine_pb2.DESCRIPTOR.services_by_name["RefineService"].full_name
+        return name
+
+    return add

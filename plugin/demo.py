@@ -1,4 +1,4 @@
-"""A real photograph with something to remove: four answers of which one is right, and what an engine makes of it.
+"""A real photograph: an edit of it to carry out, and another with four answers of which one is right.
 
 The photograph itself is the good answer: the source is made from it by putting a sticker on the table. It comes
 with scikit-image (coffee cup by Rachel Michetti, CC0).
@@ -6,7 +6,6 @@ with scikit-image (coffee cup by Rachel Michetti, CC0).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -15,16 +14,16 @@ from numpy.typing import NDArray
 from skimage import data
 
 from editcritic.plugin.client import make_candidate, make_edit
-from editcritic.refine.engine import Engine, generate
 from editcritic.refine.masks import feathered
 from editcritic.v1 import critic_pb2 as pb
-from editcritic.v1.images import decode_image, decode_mask
 
-__all__ = ["DEMO_CRITIC", "DEMO_ENGINE", "Demo", "make_demo", "produced_candidates"]
+__all__ = ["DEMO_CRITIC", "DEMO_ENGINE", "DEMO_PROMPT", "Demo", "demo_edit", "make_demo"]
 
 DEMO_CRITIC = "evidence"
 DEMO_ENGINE = "tabletop"
+DEMO_PROMPT = "a shiny blue ball"
 _CENTRE, _AXES = (480, 318), (78, 58)
+_PLACE, _PLACE_RADIUS = (515, 300), 62
 _SEAM_LEVELS = np.array([26.0, 20.0, 10.0])
 _BLUR_SIGMA_PX = 5.0
 
@@ -35,6 +34,14 @@ class Demo:
 
     edit: pb.Edit
     candidates: dict[str, pb.Candidate]
+
+
+def demo_edit() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The photograph (H, W, 3) uint8 and the mask (H, W) float32 of the edit to carry out: a place on the table."""
+    photo = np.asarray(data.coffee(), np.uint8)  # type: ignore[no-untyped-call]
+    mask = np.zeros(photo.shape[:2], np.uint8)
+    cv2.circle(mask, _PLACE, _PLACE_RADIUS, 1, cv2.FILLED)
+    return photo, mask.astype(np.float32)
 
 
 def make_demo() -> Demo:
@@ -54,28 +61,6 @@ def make_demo() -> Demo:
         make_edit(source, mask, prompt="", blend_mask=blend, edit_id="demo"),
         {name: make_candidate(picture, name) for name, picture in pictures.items()},
     )
-
-
-def produced_candidates(
-    shown: Demo, engine: Engine, seeds: Sequence[int], progress: Callable[[str], object]
-) -> dict[str, pb.Candidate]:
-    """The edit as an engine carries it out, one candidate per seed, named by engine and seed.
-
-    progress: told which candidate is being denoised and how far it is.
-    """
-    edit = shown.edit
-    source, mask, blend = (
-        decode_image(edit.source),
-        decode_mask(edit.denoise_mask),
-        decode_mask(edit.blend_mask),
-    )
-    made: dict[str, pb.Candidate] = {}
-    for event in generate(engine, source, mask, edit.prompt, seeds, blend_mask=blend):
-        name = f"{engine.capabilities.name}-{event.seed}"
-        progress(f"denoising {name}: {event.fraction:.0%}")
-        if event.kind == "finished" and event.picture is not None:
-            made[name] = make_candidate(event.picture, name, seed=event.seed)
-    return made
 
 
 def _blended(

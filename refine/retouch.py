@@ -24,7 +24,7 @@ _FINE = 1.5  # pixels: what is finer counts as detail
 _NEAR = 2.0  # pixels on either side of the border that are compared
 _PLAIN = 35  # percentile of local detail that counts as texture
 _MAX_GAIN = 1.8
-_MAX_GRAIN = 6.0  # levels
+_MAX_GRAIN = 3.0  # levels
 
 
 def recomposited(source: Pixels, picture: Pixels, blend: Array) -> Pixels:

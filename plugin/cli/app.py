@@ -6,7 +6,7 @@ from importlib import metadata
 
 import typer
 
-from editcritic.plugin.cli.bench import bench
+from editcritic.plugin.cli.bench import bench_critic, bench_engine, bench_loop
 from editcritic.plugin.cli.console import stdout
 from editcritic.plugin.cli.demo import demo
 from editcritic.plugin.cli.edit import edit
@@ -35,7 +35,13 @@ app.command()(rank)
 app.command(context_settings=PASS_THROUGH, add_help_option=False)(serve)
 app.command()(verdict)
 app.command("eval")(evaluate)
-app.command()(bench)
+_bench = typer.Typer(
+    help="Measure speed, prompt-following, and what the loop is worth.", no_args_is_help=True
+)
+_bench.command("critic")(bench_critic)
+_bench.command("engine")(bench_engine)
+_bench.command("loop")(bench_loop)
+app.add_typer(_bench, name="bench")
 app.command()(demo)
 
 

@@ -1,25 +1,32 @@
-"""`editcritic bench`: speed, memory and cold start on this machine."""
+"""`editcritic bench`: speed of the critic, prompt-following of an engine, and what the loop is worth."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from editcritic.plugin.cli.console import command, stderr, stdout
-from editcritic.plugin.cli.inputs import Json
+from editcritic.plugin.cli.inputs import Json, connected
+from editcritic.plugin.judging import ServedCritic
 
-__all__ = ["bench"]
+__all__ = ["bench_critic", "bench_engine", "bench_loop"]
+
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Write the JSON to this file.")]
+Images = Annotated[Path, typer.Option("--images", help="Folder of photographs that nothing was trained on.")]
+Count = Annotated[int, typer.Option("--count", "-n", min=1, help="Edits to carry out.")]
+EngineName = Annotated[str, typer.Option("--engine", "-e", help="tabletop, a pipeline folder, or a hub id.")]
+Seed = Annotated[int, typer.Option(min=0, help="Names edits and seeds.")]
 
 
 @command
-def bench(
+def bench_critic(
     repeats: Annotated[int, typer.Option(help="Measurements of each figure.")] = 20,
     critic: Annotated[str, typer.Option("--critic", help="Critic to measure.")] = "evidence",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the JSON to this file.")] = None,
+    out: Out = None,
     as_json_only: Json = False,
 ) -> None:
     """Measure the critic alone, over gRPC, from a cold start, and its memory."""
@@ -27,12 +34,90 @@ def bench(
 
     with stderr.status("measuring") as status:
         result = run_benchmark(repeats=repeats, progress=status.update, critic=critic)
+    _tell(result, benchmark_rows(result), out, as_json_only)
+
+
+@command
+def bench_engine(
+    images: Images,
+    count: Count = 360,
+    engine: EngineName = "tabletop",
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps of each.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="How closely the prompt is followed.")] = None,
+    seed: Seed = 900,
+    sheet: Annotated[Path | None, typer.Option(help="Draw the first 36 edits to this file.")] = None,
+    out: Out = None,
+    as_json_only: Json = False,
+) -> None:
+    """Measure how often an engine does what the prompt says, by the oracle."""
+    from editcritic.plugin.tabletop_benchmark import measure_engine
+    from editcritic.refine.engine import load_engine
+    from editcritic.refine.tabletop.scenes import read_photos
+
+    with stderr.status("measuring") as status:
+        result = measure_engine(
+            load_engine(engine),
+            read_photos(images),
+            count=count,
+            seed=seed,
+            sheet=sheet,
+            progress=status.update,
+            steps=steps,
+            guidance=guidance,
+        )
+    rows = [(name.replace("_", " "), f"{value:.4g}") for name, value in result.items()]
+    _tell(result, rows, out, as_json_only)
+
+
+@command
+def bench_loop(
+    images: Images,
+    count: Count = 100,
+    candidates: Annotated[int, typer.Option(min=1, max=64, help="First answers of each edit.")] = 4,
+    rounds: Annotated[int, typer.Option(min=0, max=4, help="Repairs of each edit.")] = 2,
+    engine: EngineName = "tabletop",
+    critic: Annotated[str, typer.Option(help="Critic that judges.")] = "evidence",
+    seed: Seed = 900,
+    plot: Annotated[Path | None, typer.Option(help="Draw quality against cost to this file.")] = None,
+    out: Out = None,
+    as_json_only: Json = False,
+) -> None:
+    """Measure best-of-N and the loop against one plain sample."""
+    from editcritic.plugin.loop_benchmark import measure_loop
+    from editcritic.plugin.loop_plot import draw_loop_plot
+    from editcritic.refine.engine import load_engine
+    from editcritic.refine.tabletop.scenes import read_photos
+
+    with connected("", [critic]) as client, stderr.status("measuring") as status:
+        result = measure_loop(
+            load_engine(engine),
+            ServedCritic(client, critic, heat_map=False),
+            read_photos(images),
+            count=count,
+            candidates=candidates,
+            rounds=rounds,
+            seed=seed,
+            progress=status.update,
+        )
+    if plot is not None:
+        draw_loop_plot(result, plot)
+    rows = [
+        (f"{arm}: {name.replace('_', ' ')}", f"{each['mean']:.3g} [{each['low']:.3g}, {each['high']:.3g}]")
+        for arm, figures in result["arms"].items()
+        for name, each in figures.items()
+    ]
+    totals = ("edits", "oracle_on_true_renderings", "critic_share_of_time")
+    rows += [(name.replace("_", " "), f"{result[name]:.4g}") for name in totals]
+    _tell(result, rows, out, as_json_only)
+
+
+def _tell(result: dict[str, Any], rows: list[tuple[str, str]], out: Path | None, as_json_only: bool) -> None:
     if out is not None:
         out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     if as_json_only:
         stdout.print_json(json.dumps(result))
         return
     table = Table("figure", "value")
-    for row in benchmark_rows(result):
+    for row in rows:
         table.add_row(*row)
     stdout.print(table)

@@ -24,7 +24,7 @@ from editcritic.plugin.report_parts import enum_words
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
 
-__all__ = ["edit", "run_and_show"]
+__all__ = ["edit", "judging", "run_and_show", "tell"]
 
 CRITIC = "evidence"
 _STOPPED = 130
@@ -107,18 +107,22 @@ def edit(
     name = request.sampling.engine or engine
     with stderr.status(f"opening {name}"):
         opened = load_engine(name, device=device, dtype=dtype, offload=offload, offline=offline)  # type: ignore[arg-type]
-    with _judge(server, critic) as judging:
-        run = Refinement(opened, judging, request, kept)
+    with judging(server, critic) as judge:
+        run = Refinement(opened, judge, request, kept)
         events = run_and_show(run)
     result = events[-1].result
     out.write_bytes(result.image.encoded.data)
     page = write_edit_report(report or out.with_suffix(".html"), request, events)
-    _tell(events, out, page, as_json_only)
+    if as_json_only:
+        stdout.print_json(json.dumps(_as_json(events, out, page)))
+    else:
+        tell(events, out, page)
     _end(result, fail_under)
 
 
 @contextmanager
-def _judge(server: str, critic: str) -> Iterator[Any]:
+def judging(server: str, critic: str) -> Iterator[Any]:
+    """The named critic at a server, or at one that starts by itself."""
     if server:
         with connected(server) as client:
             yield ServedCritic(client, critic)
@@ -147,18 +151,21 @@ def run_and_show(run: Any) -> list[refine_pb2.RefineResponse]:
     return events
 
 
-def _tell(events: list[refine_pb2.RefineResponse], out: Path, page: Path, as_json_only: bool) -> None:
+def _as_json(events: list[refine_pb2.RefineResponse], out: Path, page: Path) -> dict[str, Any]:
     result, started = events[-1].result, events[0].started
-    if as_json_only:
-        values = MessageToDict(_without_pictures(result), preserving_proto_field_name=True)
-        values |= {
-            "edit_id": started.edit_id,
-            "seed": started.sampling.seed,
-            "image": str(out),
-            "report": str(page),
-        }
-        stdout.print_json(json.dumps(values))
-        return
+    values: dict[str, Any] = MessageToDict(_without_pictures(result), preserving_proto_field_name=True)
+    facts = {
+        "edit_id": started.edit_id,
+        "seed": started.sampling.seed,
+        "image": str(out),
+        "report": str(page),
+    }
+    return values | facts
+
+
+def tell(events: list[refine_pb2.RefineResponse], out: Path, page: Path) -> None:
+    """Print decisions, the outcome, and where it was written."""
+    result, started = events[-1].result, events[0].started
     for event in events:
         if event.HasField("decision"):
             stdout.print(decision_words(event.decision), markup=False)

@@ -199,8 +199,10 @@ def test_serve_refuses_to_be_unsafe(run: Run) -> None:
     assert "clear text" in done.stderr
 
 
-def test_the_demo_ranks_the_good_fill_first_and_explains_the_others(run: Run, files: Path) -> None:
-    done = run("demo", "--out", "demo")
+def test_of_ready_made_answers_the_good_one_is_ranked_first_and_the_others_are_explained(
+    run: Run, files: Path
+) -> None:
+    done = run("demo", "--answers", "--out", "demo")
     assert done.returncode == 0, done.stderr
     ranking = json.loads((files / "demo" / "critiques.json").read_text())
     assert ranking[0]["candidate_id"] == "good"
@@ -213,6 +215,18 @@ def test_the_demo_ranks_the_good_fill_first_and_explains_the_others(run: Run, fi
     assert "DEFECT_KIND_SHARPNESS_MISMATCH" in found["blurred"]
     assert "DEFECT_KIND_FLAT_FILL" in found["empty"]
     assert (files / "demo" / "report.html").exists()
+
+
+def test_the_demo_carries_out_an_edit(run: Run, files: Path) -> None:
+    done = run("demo", "--out", "demo", server="")
+    assert done.returncode == 0, done.stderr
+    source, edit, mask = (
+        np.asarray(Image.open(files / "demo" / f"{name}.png")) for name in ("source", "edit", "mask")
+    )
+    assert np.abs(edit[mask > 127].astype(int) - source[mask > 127]).mean() > 10
+    assert np.array_equal(edit[:200, :300], source[:200, :300])
+    assert "denoising steps" in done.stdout
+    assert "As it formed" in (files / "demo" / "report.html").read_text()
 
 
 def test_eval_measures_a_folder(run: Run, files: Path) -> None:
@@ -232,7 +246,7 @@ def test_eval_of_an_empty_folder_is_told(run: Run, files: Path) -> None:
 
 
 def test_bench_says_how_the_figures_came_about(run: Run) -> None:
-    done = run("bench", "--repeats", "2", "--critic", "dummy", "--json")
+    done = run("bench", "critic", "--repeats", "2", "--critic", "dummy", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["machine"]["cores"] == os.cpu_count()

@@ -1,0 +1,85 @@
+"""Train the oracle on true renderings over photographs: `python -m editcritic.plugin.oracle.train --images DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import save_file
+
+from editcritic.plugin.oracle.sight import HUES, NAMES, SIDE, WEIGHTS, network, view
+from editcritic.refine.tabletop.scenes import read_photos
+from editcritic.refine.tabletop.words import THINGS
+from editcritic.refine.tabletop.world import draw_scene
+
+__all__ = ["main", "train"]
+
+_RATE, _FIRST, _POOL, _FRESH, _BATCH = 2e-3, 2000, 24_000, 32, 128
+
+
+def _example(photos: list[Image.Image], rng: np.random.Generator) -> tuple[NDArray[np.float32], int, int]:
+    scene = draw_scene(photos[int(rng.integers(len(photos)))], rng)
+    picture = (scene.target * 255).round().astype(np.uint8)
+    if rng.random() < 0.5:
+        # Engines are softer and noisier than renderings; what is seen must not hang on crisp edges.
+        soft = Image.fromarray(picture)
+        side = int(rng.integers(48, 110))
+        picture = np.asarray(soft.resize((side, side), Image.Resampling.BILINEAR).resize(soft.size))
+    noisy = view(picture, scene.mask) + rng.normal(0, rng.uniform(0, 0.06), (4, SIDE, SIDE)).astype(
+        np.float32
+    )
+    if scene.thing is None:
+        return noisy, len(THINGS), -1
+    return noisy, THINGS.index(scene.thing.shape), HUES.index(scene.thing.colour)
+
+
+def train(images: Path, minutes: float, out: Path) -> None:
+    """Learn from renderings until the time is up; writes float16 weights."""
+    torch.manual_seed(1)
+    torch.set_num_threads(1)
+    rng, photos = np.random.default_rng(77), read_photos(images)
+    net = network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimiser = torch.optim.AdamW(net.parameters(), lr=_RATE, weight_decay=0.03)
+    start, pool, step = time.monotonic(), [_example(photos, rng) for _ in range(_FIRST)], 0
+    while (share := (time.monotonic() - start) / (60 * minutes)) < 1:
+        for place in range(step * _FRESH, (step + 1) * _FRESH):
+            if len(pool) < _POOL:
+                pool.append(_example(photos, rng))
+            else:
+                pool[place % _POOL] = _example(photos, rng)
+        chosen = [pool[i] for i in rng.integers(0, len(pool), _BATCH)]
+        pictures = torch.from_numpy(np.stack([c[0] for c in chosen]))
+        shapes, colours = (torch.tensor([c[k] for c in chosen]) for k in (1, 2))
+        with torch.autocast("cpu", torch.bfloat16):
+            scores = net(pictures.contiguous(memory_format=torch.channels_last)).float()
+        loss = F.cross_entropy(scores[:, : len(NAMES)], shapes)
+        loss = loss + F.cross_entropy(scores[:, len(NAMES) :], colours, ignore_index=-1)
+        for group in optimiser.param_groups:
+            group["lr"] = _RATE * min(1, step / 100 + 0.01, 1.6 * (1.01 - share))
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        step += 1
+        if step % 100 == 0:
+            print(f"step {step}, {share:.0%}, loss {loss.item():.3f}", flush=True)
+    save_file({k: v.half().contiguous() for k, v in net.state_dict().items() if v.is_floating_point()}, out)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=Path, required=True, help="folder of photographs (.jpg, .png)")
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    options = parser.parse_args(arguments)
+    train(options.images, options.minutes, options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The oracle, and the measurements that rest on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from editcritic.plugin.loop_benchmark import measure_loop
+from editcritic.plugin.loop_plot import draw_loop_plot
+from editcritic.plugin.oracle.cases import asked_edits, oracle_accuracy
+from editcritic.plugin.oracle.sight import Oracle, Sight, view
+from editcritic.plugin.oracle.train import main as train_oracle
+from editcritic.plugin.tabletop_benchmark import measure_engine
+from editcritic.refine.engine import load_engine
+from editcritic.refine.tabletop.words import read_prompt
+from tests.refine.critics import PlainCritic
+
+
+@pytest.fixture(scope="module")
+def photos() -> list[Image.Image]:
+    """Photographs that the oracle did not learn from."""
+    return [Image.fromarray(each) for each in (data.coffee(), data.chelsea(), data.astronaut())]
+
+
+def test_it_names_shape_and_colour_of_true_renderings(photos: list[Image.Image]) -> None:
+    # 98.6 % on a thousand; four hundred leave room for chance.
+    assert oracle_accuracy(Oracle(), photos, 400, seed=3) > 0.965
+
+
+def test_it_looks_inside_the_mask_only() -> None:
+    rng = np.random.default_rng(1)
+    picture = rng.integers(0, 255, (200, 300, 3), dtype=np.uint8)
+    mask = np.zeros((200, 300), bool)
+    mask[80:120, 150:200] = True
+    elsewhere = picture.copy()
+    elsewhere[:60], elsewhere[:, :120] = 0, 255
+    np.testing.assert_array_equal(view(picture, mask), view(elsewhere, mask))
+    assert Oracle().look(picture, mask) == Oracle().look(elsewhere, mask)
+
+
+def test_edits_are_named_by_their_seed_and_ask_for_what_they_want(photos: list[Image.Image]) -> None:
+    first, again = asked_edits(photos, 12, 5), asked_edits(photos, 12, 5)
+    for one, other in zip(first, again, strict=True):
+        assert one.prompt == other.prompt
+        np.testing.assert_array_equal(one.source, other.source)
+        wish = read_prompt(one.prompt)
+        assert (wish.shape, wish.colour) == (one.wanted.shape, one.wanted.colour)
+    assert [case.wanted for case in first].count(Sight(None, None)) == 2
+
+
+def test_an_engine_that_paints_colours_at_random_follows_hardly_any_prompt(
+    photos: list[Image.Image], tmp_path: Path
+) -> None:
+    figures = measure_engine(
+        load_engine("dummy"), photos, count=18, seed=1, oracle_count=60, sheet=tmp_path / "sheet.png"
+    )
+    assert figures["cases"] == 18
+    assert figures["shape_and_colour"] < 0.3
+    assert figures["oracle_on_true_renderings"] > 0.9
+    assert np.asarray(Image.open(tmp_path / "sheet.png")).shape[1] > 1000
+
+
+def test_what_the_loop_is_worth_is_measured_against_one_seed(
+    photos: list[Image.Image], tmp_path: Path
+) -> None:
+    result = measure_loop(
+        load_engine("dummy"), PlainCritic(), photos, count=4, candidates=3, rounds=1, seed=1, oracle_count=20
+    )
+    arms = result["arms"]
+    assert arms["plain"]["evaluations"]["mean"] == 10
+    assert arms["best_of_n"]["evaluations"]["mean"] == 30
+    assert (
+        arms["plain"]["score"]["mean"] <= arms["best_of_n"]["score"]["mean"] <= arms["loop"]["score"]["mean"]
+    )
+    assert arms["loop"]["score_gain"]["low"] >= 0
+    assert 0 < result["critic_share_of_time"] < 1
+    draw_loop_plot(result, tmp_path / "plot.png")
+    assert len(np.unique(np.asarray(Image.open(tmp_path / "plot.png")))) > 10
+
+
+def test_training_writes_weights_that_can_be_loaded(tmp_path: Path) -> None:
+    Image.fromarray(data.coffee()).save(tmp_path / "photo.png")
+    import editcritic.plugin.oracle.train as training
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_POOL", 64)
+        patch.setattr(training, "_FIRST", 32)
+        patch.setattr(training, "_BATCH", 8)
+        train_oracle(
+            ["--images", str(tmp_path), "--minutes", "0.03", "--out", str(tmp_path / "oracle.safetensors")]
+        )
+    sight = Oracle(tmp_path / "oracle.safetensors").look(data.coffee(), np.eye(400, 600, dtype=bool))
+    assert isinstance(sight, Sight)

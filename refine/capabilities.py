@@ -28,12 +28,10 @@ class Capabilities:
         native: side in pixels that it was made for. multiple: working sizes are multiples of this many pixels.
         strength: whether it takes a denoising strength; without it every call redraws in full.
         negative_prompt: whether a negative prompt has an effect.
-        guidance: "cfg" two passes per step; "true_cfg" an extra argument asks for them; "distilled" one
-        pass, the scale is an
-            input; "none".
-        mask_use: "concatenated" the network sees the mask; "blended" the known part is put back each step;
-        "context" the source
-            is a reference that the network may shift.
+        guidance: "cfg" two passes per step; "true_cfg" an extra argument asks for them; "distilled" one pass, the
+            scale is an input; "none".
+        mask_use: "concatenated" the network sees the mask; "blended" the known part is put back each step; "context"
+            the source is a reference that the network may shift.
         instruction: whether prompts command ("make it red") instead of describing the fill.
         few_step: made for eight steps or fewer. default_steps, default_guidance: what holds without a request.
         least_steps: executed steps under which results fall apart; strength raises the schedule so that as many run.

@@ -1,9 +1,7 @@
 """The predicted clean latents (x0) of a running call, for every prediction type and scheduler family.
 
-Only some schedulers return x0. So the private scheduler's `step` is wrapped: what goes in is kept, and x0
-follows from it.
-Source: research/refine.md section 4.6; equal to the library's own x0 where it has one. Notation: x = signal
-* x0 + noise * e.
+Only some schedulers return x0. So the private scheduler's `step` is wrapped: what goes in is kept, and x0 follows from
+it; it equals the library's own x0 where there is one. Notation: x = signal * x0 + noise * e.
 """
 
 from __future__ import annotations

@@ -48,4 +48,7 @@ def plan_actions(critique: pb.Critique) -> list[pb.SuggestedAction]:
         reroll = pb.SuggestedAction(kind=pb.ACTION_KIND_REROLL, strength=1.0)
         found.append((_ORDER.index(reroll.kind), 0.0, reroll))
     found.sort(key=lambda entry: entry[:2])
-    return list({action_key(action): action for _, _, action in reversed(found)}.values())[::-1]
+    once: dict[tuple[int, ...], pb.SuggestedAction] = {}
+    for _, _, action in found:
+        once.setdefault(action_key(action), action)
+    return list(once.values())

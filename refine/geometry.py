@@ -1,8 +1,7 @@
 """Where an edit is worked on: a context crop round the mask at the engine's native resolution, stitched
 back afterwards.
 
-Source: the crop-and-stitch recipe of research/refine.md section 3 (Krita AI Diffusion and ComfyUI
-CropAndStitch do the same).
+Krita AI Diffusion and ComfyUI CropAndStitch do the same.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Opening pipelines: the right class, safetensors only, no code from the folder.
 
-`AutoPipelineForInpainting` lacks some inpainting classes (Fill, Kontext, Klein, Chroma ...), so the class
-that the folder itself names comes first when it is one of ours to run. Source: research/refine.md section
-4.1.
+`AutoPipelineForInpainting` lacks some inpainting classes (Fill, Kontext, Klein, Chroma ...), so the class that the
+folder itself names comes first when it is one of ours to run.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The two masks of an edit: where the engine may denoise, and how its answer is blended in.
 
-Denoise and blend mask differ on purpose (DESIGN section 3): the engine gets a wider, whole-cell mask, so that no
+Denoise and blend mask differ on purpose: the engine gets a wider, whole-cell mask, so that no
 latent cell mixes known and unknown pixels; the blend mask is feathered and lies inside it.
 """
 

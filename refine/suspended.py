@@ -1,11 +1,8 @@
 """A pipeline call that can wait: it runs in a thread of its own and stops inside `callback_on_step_end` when told to.
 
-Rows of a running batch cannot be pruned on most pipelines (they keep a batched mask in a local variable),
-so a candidate is a whole call that is suspended, resumed or abandoned. Only one call runs at a time:
-`advance` holds the engine's
-lock until the call has stopped again. Source: measured on diffusers 0.42, research/refine.md sections 4.3
-and 4.4: a call that
-paused gives the same bits.
+Rows of a running batch cannot be pruned on most pipelines (they keep a batched mask in a local variable), so a
+candidate is a whole call that is suspended, resumed or abandoned. Only one call runs at a time: `advance` holds the
+engine's lock until the call has stopped again. A call that paused gives the same bits (measured on diffusers 0.42).
 """
 
 from __future__ import annotations

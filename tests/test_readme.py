@@ -16,7 +16,7 @@ from editcritic.plugin.client import make_edit
 from editcritic.plugin.embedded import EmbeddedServer
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "docs/client.md", "docs/engines.md"]
+PAGES = ["README.md", "docs/client.md", "docs/engines.md", "docs/loop.md"]
 
 
 def snippets(page: str) -> list[str]:
@@ -42,7 +42,14 @@ def test_the_python_of_a_page_runs(
     for name, picture in {"photo.jpg": photo, "mask.png": mask, "edit.png": fill}.items():
         Image.fromarray(picture).save(tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {"preview_image": fill, "final_image": fill, "preview": fill, "picture": fill}
+    names: dict[str, Any] = {
+        "image": Image.fromarray(photo),
+        "mask_image": Image.fromarray(mask),
+        "preview_image": fill,
+        "final_image": fill,
+        "preview": fill,
+        "picture": fill,
+    }
     found = snippets(page)
     assert found
     for snippet in found:

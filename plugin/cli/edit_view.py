@@ -86,7 +86,7 @@ class EditView:
         if critique.HasField("progress"):
             row.preview = critique.scores.overall
             return
-        row.final = critique.scores.overall
+        row.final, row.is_out = critique.scores.overall, False
         row.told = critique.explanation.split(". ")[0].rstrip(".")
 
     def _take_candidate_finished(self, finished: refine_pb2.CandidateFinished) -> None:

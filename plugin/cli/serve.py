@@ -7,12 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from editcritic.plugin.cli.console import BAD_INPUT, fail
+from editcritic.plugin.cli.console import BAD_INPUT, fail, stdout
 
 __all__ = ["PASS_THROUGH", "serve"]
 
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
-"""All flags are the server's own, so that they are written down once."""
+"""All other flags are the server's own, so that they are written down once."""
+
+_OWN_FLAGS = """To carry out edits as well (RefineService):
+  --engine, -e NAME     engine to offer: tabletop, a pipeline folder, or a hub id; may be repeated
+  --journal FILE        where edits are kept (default: the user's own)
+"""
 
 
 def serve(
@@ -30,6 +35,8 @@ def serve(
         from editcritic.server.__main__ import main
     except ModuleNotFoundError as error:
         fail(f"the server needs {error.name}. Install it: pip install 'editcritic[server]'", BAD_INPUT)
+    if {"-h", "--help"} & set(context.args):
+        stdout.print(_OWN_FLAGS, markup=False)
     services = [_refining(engine, journal)] if engine else []
     raise typer.Exit(main(context.args, services))
 

@@ -1,19 +1,16 @@
 """The tabletop engine's latent space: principal components of 8x8 RGB patches, and a small decoder that
 knows its neighbours.
 
-The encoder is linear, so it needs no training, cannot misread a photograph, and a latent cell outside the
-mask says nothing about pixels inside it. The decoder starts as the exact transpose and learns the rest from
-the eight cells round
-each one: detail that the components leave out, and smooth borders between cells. Everything happens at
-latent resolution, so a picture decodes in
-milliseconds. diffusers' own decoders cannot start there: they enlarge by repetition, and a repeated pixel
-does not know which corner of its cell it is. Hence a class of our own; `model_index.json` names it by its
-import path, no
-remote code involved.
+The encoder is linear, so it needs no training, cannot misread a photograph, and a latent cell outside the mask says
+nothing about pixels inside it. The decoder starts as the exact transpose and learns the rest from the eight cells
+round each one: detail that the components leave out, and smooth borders between cells. Everything happens at latent
+resolution, so a picture decodes in milliseconds. diffusers' own decoders cannot start there: they enlarge by
+repetition, and a repeated pixel does not know which corner of its cell it is. Hence a class of our own;
+`model_index.json` names it by its import path, no remote code involved.
 
-The pipeline sees these cells packed as 4-channel latents (`packing.py`). Components are scaled half way to
-unit variance (std proportional to lambda^(1/4)): coarse structure still emerges first while denoising, yet
-fine detail is not drowned at once.
+The pipeline sees these cells packed as 4-channel latents (`packing.py`). Components are scaled half way to unit
+variance (std proportional to lambda^(1/4)): coarse structure still emerges first while denoising, yet fine detail
+is not drowned at once.
 """
 
 from __future__ import annotations

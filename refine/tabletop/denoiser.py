@@ -58,10 +58,9 @@ def _coordinates(mask: Tensor) -> Tensor:
 class TabletopDenoiser(ModelMixin, ConfigMixin):
     """Predicts clean latents from noisy ones, a mask, the masked source and a prompt.
 
-    `cells` is a stock U-Net on an (h, w) grid of cells: 32 noisy, 32 smoothly filled source, mask and
-    coordinates in, 32 clean channels out, added to the fill. Attention sits at the two lower levels, with
-    few wide heads: on a CPU
-    many narrow heads cost more than all convolutions.
+    `cells` is a stock U-Net on an (h, w) grid of cells: 32 noisy, 32 smoothly filled source, mask and coordinates
+    in, 32 clean channels out, added to the fill. Attention sits at the two lower levels, with few wide heads: on a
+    CPU many narrow heads cost more than all convolutions.
     """
 
     @register_to_config

@@ -1,10 +1,9 @@
 """How the tabletop engine's 32-channel cells look like the 4-channel latents that the stock inpainting pipeline takes.
 
-`StableDiffusionInpaintPipeline` runs U-Nets with 9 input channels (4 noisy, 1 mask, 4 masked source) and no
-others. So a cell of 32 values is laid out as a 4x4 tile of 4 channels, half of them zero; the denoiser
-unpacks on entry and packs
-on exit. The pipeline
-itself stays as it is: noise, guidance, scheduler steps and masks do not care how values are laid out.
+`StableDiffusionInpaintPipeline` runs U-Nets with 9 input channels (4 noisy, 1 mask, 4 masked source) and no others.
+So a cell of 32 values is laid out as a 4x4 tile of 4 channels, half of them zero; the denoiser unpacks on entry and
+packs on exit. The pipeline itself stays as it is: noise, guidance, scheduler steps and masks do not care how values
+are laid out.
 """
 
 from __future__ import annotations

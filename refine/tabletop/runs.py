@@ -18,12 +18,10 @@ __all__ = ["Clock", "Options", "learning_rate", "report", "restore", "save", "ta
 class Options:
     """What a run needs.
 
-    images: folder of photographs. out: checkpoints, progress and the pipeline go here. stage: decoder,
-    denoiser, export or all.
-    minutes: planned training time of a stage. batch: scenes per step. rate: peak learning rate. seed: names
-    scenes, noise and initial weights. pool: encoded scenes held at once. device: "cpu" or "cuda". compiled:
-    run the U-Net
-    through torch.compile.
+    images: folder of photographs. out: checkpoints, progress and the pipeline go here. stage: decoder, denoiser,
+    export or all. minutes: planned training time of a stage. batch: scenes per step. rate: peak learning rate.
+    seed: names scenes, noise and initial weights. pool: encoded scenes held at once. device: "cpu" or "cuda".
+    compiled: run the U-Net through torch.compile.
     """
 
     images: Path

@@ -42,7 +42,7 @@ def write_edit_report(
     stage, stories = Stage(request.edit), _stories(events)
     result = events[-1].result if events and events[-1].HasField("result") else None
     parts = [_head(request, result, stage, stories), _timeline(events)]
-    parts += [_candidate(story, stage) for story in _ordered(stories, result)]
+    parts += [_candidate(story, stories, stage) for story in _ordered(stories, result)]
     parts += [_parameters(request, events), footer(request.edit)]
     path.write_text(page(escaped("editcritic edit"), "".join(parts)), encoding="utf-8")
     return path
@@ -150,8 +150,11 @@ def _decided(decision: refine_pb2.Decision) -> Markup:
     return escaped(words)
 
 
-def _candidate(story: _Story, stage: Stage) -> Markup:
-    started = story.started
+def _candidate(story: _Story, stories: dict[str, _Story], stage: Stage) -> Markup:
+    started, before = story.started, None
+    parent = stories.get(started.parent_candidate_id)
+    if parent is not None and parent.finished is not None:
+        before = (started.parent_candidate_id, decode_image(parent.finished.image))
     entry = pb.RankedCandidate(candidate_id=started.candidate_id)
     candidate = None
     if story.critique is not None and story.finished is not None:
@@ -161,7 +164,9 @@ def _candidate(story: _Story, stage: Stage) -> Markup:
         )
     else:
         entry.error.message = story.error or "not finished"
-    return candidate_card(entry, candidate, stage, _origin(started) + _previews(story, stage))
+    return candidate_card(
+        entry, candidate, stage, extra=_origin(started) + _previews(story, stage), before=before
+    )
 
 
 def _origin(started: refine_pb2.CandidateStarted) -> str:

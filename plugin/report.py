@@ -11,6 +11,7 @@ import io
 from collections.abc import Mapping, Sequence
 from importlib import metadata, resources
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,9 @@ def write_report(
     body = "".join([*sections, footer(edit)])
     path.write_text(page(escaped(title), body), encoding="utf-8")
     return path
+
+
+Before: TypeAlias = "tuple[str, NDArray[np.uint8]]"
 
 
 class Stage:
@@ -118,20 +122,30 @@ def _introduction(edit: pb.Edit, stage: Stage, ranking: Sequence[pb.RankedCandid
 
 
 def candidate_card(
-    entry: pb.RankedCandidate, candidate: pb.Candidate | None, stage: Stage, extra: str = ""
+    entry: pb.RankedCandidate,
+    candidate: pb.Candidate | None,
+    stage: Stage,
+    *,
+    extra: str = "",
+    before: Before | None = None,
 ) -> Markup:
-    """One candidate with its picture, scores and faults; `extra` stands below."""
+    """One candidate with its picture, scores and faults; `extra` stands below. before: as in `judged_picture`."""
     if not entry.HasField("critique") or candidate is None:
         return Markup(f"<section class=card>{heading(entry)}{failure_text(entry)}</section>")
     return Markup(
         f"<section class=card>{heading(entry)}<div class=columns>"
-        f"<div>{judged_picture(entry, candidate, stage)}</div>"
+        f"<div>{judged_picture(entry, candidate, stage, before)}</div>"
         f"<div>{critique_column(entry, candidate)}</div></div>{extra}</section>"
     )
 
 
-def judged_picture(entry: pb.RankedCandidate, candidate: pb.Candidate, stage: Stage) -> Markup:
-    """The picture under its heat map, boxes and before/after slider."""
+def judged_picture(
+    entry: pb.RankedCandidate, candidate: pb.Candidate, stage: Stage, before: Before | None = None
+) -> Markup:
+    """The picture under its heat map, boxes and before/after slider.
+
+    before: name and picture that the slider compares with; by default the source.
+    """
     region = candidate.region if candidate.HasField("region") else None
     image = paste_region(stage.source, decode_image(candidate.image), region)
     name = escaped(entry.candidate_id)
@@ -140,11 +154,12 @@ def judged_picture(entry: pb.RankedCandidate, candidate: pb.Candidate, stage: St
     if maps:
         layers.append(f'<img class="over heat" alt="heat map of the faults" src="{stage.heat(maps[0])}">')
     layers.append(_boxes(entry.critique.defects, stage))
-    layers.append(
-        f'<img class="over before" alt="the source" src="{stage.picture(stage.source)}"><span class=bar></span>'
-    )
+    other, other_picture = before or ("the source", stage.source)
+    shown = stage.picture(other_picture)
+    layers.append(f'<img class="over before" alt="{escaped(other)}" src="{shown}"><span class=bar></span>')
     heat = _slider(f"heat-{name}", "heat map", "--heat", 0, 1, 0.05, 0.55, "") if maps else ""
-    split = _slider(f"split-{name}", "before / after", "--split", 0, 100, 1, 0, "%")
+    label = "before / after" if before is None else escaped(f"{other} / {entry.candidate_id}")
+    split = _slider(f"split-{name}", label, "--split", 0, 100, 1, 0, "%")
     return Markup(f'<div class="stage judged">{"".join(layers)}</div><div class=controls>{heat}{split}</div>')
 
 

@@ -114,6 +114,7 @@ def test_the_report_shows_every_candidate_and_decision_and_escapes_what_came_fro
     request.edit.prompt = "<script>alert(1)</script>"
     events = list(Refinement(load_engine("dummy"), PlainCritic(), request).run())
     text = write_edit_report(tmp_path / "r.html", request, events).read_text()
+    assert "/ repair-1" in text, "a repair is compared with what it was made from"
     for name in ("seed-4", "seed-5", "repair-1", "Decisions", "To do it again", "--seed 4"):
         assert name in text
     assert "<script>alert" not in text

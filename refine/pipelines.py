@@ -26,7 +26,14 @@ from editcritic.refine.masks import check_mask, check_source, feathered
 from editcritic.refine.suspended import State, SuspendedCall
 from editcritic.v1.errors import InvalidInput
 
-__all__ = ["DiffusersCandidate", "DiffusersEngine", "deterministic", "open_diffusers", "scheduled_steps"]
+__all__ = [
+    "DiffusersCandidate",
+    "DiffusersEngine",
+    "deterministic",
+    "open_diffusers",
+    "scheduled_steps",
+    "settle",
+]
 
 Pixels = NDArray[np.uint8]
 Array = NDArray[np.float32]

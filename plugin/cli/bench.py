@@ -52,7 +52,7 @@ def bench_engine(
     """Measure how often an engine does what the prompt says, by the oracle."""
     from editcritic.plugin.tabletop_benchmark import measure_engine
     from editcritic.refine.engine import load_engine
-    from editcritic.refine.tabletop.scenes import read_photos
+    from editcritic.refine.tabletop.photos import read_photos
 
     with stderr.status("measuring") as status:
         result = measure_engine(
@@ -86,7 +86,7 @@ def bench_loop(
     from editcritic.plugin.loop_benchmark import measure_loop
     from editcritic.plugin.loop_plot import draw_loop_plot
     from editcritic.refine.engine import load_engine
-    from editcritic.refine.tabletop.scenes import read_photos
+    from editcritic.refine.tabletop.photos import read_photos
 
     with connected("", [critic]) as client, stderr.status("measuring") as status:
         result = measure_loop(

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from editcritic.plugin.oracle.sight import HUES, NAMES, SIDE, WEIGHTS, network, view
-from editcritic.refine.tabletop.scenes import read_photos
+from editcritic.refine.tabletop.photos import read_photos
 from editcritic.refine.tabletop.words import THINGS
 from editcritic.refine.tabletop.world import draw_scene
 

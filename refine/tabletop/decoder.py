@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from editcritic.refine.tabletop.autoencoder import PatchAutoencoder, fit_autoencoder
+from editcritic.refine.tabletop.photos import read_photos
 from editcritic.refine.tabletop.runs import Clock, Options, learning_rate, report, restore, save, take_step
-from editcritic.refine.tabletop.scenes import read_photos
 from editcritic.refine.tabletop.world import draw_scene
 
 __all__ = ["base_autoencoder", "decoder_loss", "train_decoder", "trained_autoencoder"]

@@ -11,9 +11,10 @@ from transformers import CLIPTextModel
 from editcritic.refine.tabletop.autoencoder import blank_latent
 from editcritic.refine.tabletop.decoder import base_autoencoder
 from editcritic.refine.tabletop.denoiser import TabletopDenoiser
+from editcritic.refine.tabletop.photos import read_photos
 from editcritic.refine.tabletop.recipe import make_scheduler, make_text_encoder, make_tokenizer
 from editcritic.refine.tabletop.runs import Clock, Options, learning_rate, report, restore, save, take_step
-from editcritic.refine.tabletop.scenes import Pool, read_photos
+from editcritic.refine.tabletop.scenes import Pool
 
 __all__ = ["averaged_models", "denoising_loss", "train_denoiser"]
 

@@ -15,9 +15,9 @@ from editcritic.refine.tabletop.autoencoder import PatchAutoencoder, fit_autoenc
 from editcritic.refine.tabletop.denoiser import TabletopDenoiser, smooth_fill
 from editcritic.refine.tabletop.engine import open_tabletop
 from editcritic.refine.tabletop.packing import pack, unpack
+from editcritic.refine.tabletop.photos import read_photos
 from editcritic.refine.tabletop.recipe import make_tokenizer
 from editcritic.refine.tabletop.runs import Clock, learning_rate
-from editcritic.refine.tabletop.scenes import read_photos
 from editcritic.refine.tabletop.train import main
 from editcritic.refine.tabletop.world import crop_photo
 

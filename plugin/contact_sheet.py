@@ -44,17 +44,18 @@ def close_up(mask: NDArray[np.float32]) -> tuple[int, int, int, int]:
 
 def contact_sheet(rows: Sequence[SheetRow], side: int = 192) -> NDArray[np.uint8]:
     """All rows on one page, pictures scaled to fit into `side` x `side` pixels: (H, W, 3) uint8."""
-    widest = max(len(row.pictures) for row in rows)
-    cell, line = side + _GAP, _LABEL + side + _LABEL
-    page = Image.new("RGB", (_GAP + widest * cell, _GAP + len(rows) * (line + _GAP)), _PAPER)
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=13)
-    for number, row in enumerate(rows):
-        top = _GAP + number * (line + _GAP)
+    fitted = [[(caption, _fitted(picture, side)) for caption, picture in row.pictures] for row in rows]
+    heights = [max((image.height for _, image in row), default=0) + 2 * _LABEL + _GAP for row in fitted]
+    width = _GAP + max(len(row) for row in fitted) * (side + _GAP)
+    page = Image.new("RGB", (width, _GAP + sum(heights)), _PAPER)
+    draw, font, top = ImageDraw.Draw(page), ImageFont.load_default(size=13), _GAP
+    for row, images, height in zip(rows, fitted, heights, strict=True):
         draw.text((_GAP, top), row.label, _INK, font)
-        for column, (caption, picture) in enumerate(row.pictures):
-            left = _GAP + column * cell
-            page.paste(_fitted(picture, side), (left, top + _LABEL))
-            draw.text((left, top + _LABEL + side + 2), caption, _INK, font)
+        for column, (caption, image) in enumerate(images):
+            left = _GAP + column * (side + _GAP)
+            page.paste(image, (left, top + _LABEL))
+            draw.text((left, top + height - _LABEL - _GAP + 2), caption, _INK, font)
+        top += height
     return np.asarray(page)
 
 

@@ -17,7 +17,7 @@ from editcritic.plugin.contact_sheet import SheetRow, close_up, contact_sheet, o
 from editcritic.plugin.pictures import Picture, as_image, as_mask
 from editcritic.refine.engine import Engine, GenerationEvent, generate
 from editcritic.v1.errors import EditCriticError, ImageError
-from editcritic.v1.images import decode_image, decode_mask, resize_to
+from editcritic.v1.images import decode_image, decode_mask_at
 
 __all__ = ["Generated", "generate_files", "read_edit"]
 
@@ -69,13 +69,8 @@ def read_edit(
 
 
 def _fitting_mask(mask: Picture, source: Pixels, name: str) -> NDArray[np.float32]:
-    height, width = source.shape[:2]
     try:
-        levels = decode_mask(as_mask(mask))
-        if levels.shape == (height, width):
-            return levels
-        scaled = resize_to(np.round(levels * 255).astype(np.uint8), width, height, what="mask")
-        return scaled.astype(np.float32) / np.float32(255)
+        return decode_mask_at(as_mask(mask), source.shape)
     except ImageError as error:
         raise error.in_field(name) from error
 

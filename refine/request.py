@@ -5,14 +5,11 @@ from __future__ import annotations
 import secrets
 import uuid
 
-import numpy as np
-from numpy.typing import NDArray
-
 from editcritic.refine.masks import check_mask, feathered
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
 from editcritic.v1.errors import InvalidInput
-from editcritic.v1.images import decode_image, decode_mask, encode_mask, resize_to
+from editcritic.v1.images import decode_image, decode_mask_at, encode_mask
 
 __all__ = ["completed_request"]
 
@@ -59,18 +56,10 @@ def _complete_budget(budget: refine_pb2.RefineBudget) -> None:
 def _complete_masks(edit: pb.Edit) -> None:
     """Both masks at the source's size. Critic and engine must agree on how far the edit may reach."""
     size = decode_image(edit.source).shape[:2]
-    mask = check_mask(_fitting(edit.denoise_mask, size), size)
+    mask = check_mask(decode_mask_at(edit.denoise_mask, size), size)
     edit.denoise_mask.CopyFrom(encode_mask(mask))
-    blend = _fitting(edit.blend_mask, size) if edit.HasField("blend_mask") else feathered(mask)
+    blend = decode_mask_at(edit.blend_mask, size) if edit.HasField("blend_mask") else feathered(mask)
     edit.blend_mask.CopyFrom(encode_mask(check_mask(blend, size, "blend_mask")))
-
-
-def _fitting(message: pb.Image, size: tuple[int, int]) -> NDArray[np.float32]:
-    levels = decode_mask(message)
-    if levels.shape == size:
-        return levels
-    scaled = resize_to(np.round(levels * 255).astype(np.uint8), size[1], size[0], what="mask")
-    return scaled.astype(np.float32) / np.float32(255)
 
 
 def _check(field: str, value: float, low: float, high: float) -> None:

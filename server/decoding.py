@@ -12,7 +12,7 @@ from editcritic.server.critics.base import DecodedCandidate, DecodedEdit
 from editcritic.server.settings import MAX_ID_CHARS, ServerSettings
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import ImageError, InvalidInput
-from editcritic.v1.images import ImageLimits, decode_image, decode_mask, paste_region, pixel_count, resize_to
+from editcritic.v1.images import ImageLimits, decode_image, decode_mask_at, paste_region, pixel_count
 
 __all__ = ["check_id", "check_options", "decode_candidate", "decode_edit", "decoded_byte_count"]
 
@@ -138,12 +138,8 @@ def _decode_picture(message: pb.Image, field: str, limits: ImageLimits) -> NDArr
 def _decode_mask(
     message: pb.Image, field: str, source: NDArray[np.uint8], limits: ImageLimits
 ) -> NDArray[np.float32]:
-    height, width = source.shape[:2]
     try:
-        mask = decode_mask(message, limits)
-        if mask.shape != (height, width):
-            levels = resize_to(np.round(mask * 255).astype(np.uint8), width, height, what="mask")
-            mask = levels.astype(np.float32) / 255.0
+        mask = decode_mask_at(message, source.shape, limits)
         if float(mask.max()) <= MASK_THRESHOLD:
             raise ImageError(
                 f"the mask is empty: its highest value is {float(mask.max()) * 255:.0f} of 255,"

@@ -35,6 +35,7 @@ __all__ = [
     "decode_file",
     "decode_image",
     "decode_mask",
+    "decode_mask_at",
     "decode_mask_file",
     "encode_image",
     "encode_mask",
@@ -132,6 +133,21 @@ def decode_mask(message: pb.Image, limits: ImageLimits = DEFAULT_IMAGE_LIMITS) -
     if message.WhichOneof("content") == "raw":
         return (_decode_raw(message.raw, limits, channels=1)[..., 0] / 255.0).astype(np.float32)
     return _to_mask(_open_encoded(message, limits))
+
+
+def decode_mask_at(
+    message: pb.Image, shape: tuple[int, ...], limits: ImageLimits = DEFAULT_IMAGE_LIMITS
+) -> NDArray[np.float32]:
+    """A mask at the height and width of a source, (H, W) float32 in [0, 1].
+
+    Raises:
+        ImageError: as `decode_mask`, and for another aspect ratio.
+    """
+    mask, (height, width) = decode_mask(message, limits), shape[:2]
+    if mask.shape == (height, width):
+        return mask
+    levels = resize_to(np.round(mask * 255).astype(np.uint8), width, height, what="mask")
+    return levels.astype(np.float32) / np.float32(255)
 
 
 def decode_file(data: bytes, limits: ImageLimits = DEFAULT_IMAGE_LIMITS) -> NDArray[np.uint8]:

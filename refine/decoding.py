@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from editcritic.v1.errors import InvalidInput
+
 __all__ = ["LatentDecoder", "fit_colours", "to_vae_space", "unpacked"]
 
 PreviewKind = Literal["auto", "tiny", "full", "linear"]
@@ -89,9 +91,17 @@ class LatentDecoder:
     Args:
         pipeline: where latents come from. tiny: an `AutoencoderTiny` of the same latent space, or None.
         kind: force one way; "auto" takes the tiny autoencoder, else a small decoder in full, else the linear map.
+
+    Raises: InvalidInput for a way that there is not.
     """
 
     def __init__(self, pipeline: Any, tiny: Any = None, kind: PreviewKind = "auto") -> None:
+        if kind not in ("auto", "tiny", "full", "linear"):
+            raise InvalidInput(f"preview {kind!r}: expected auto, tiny, full or linear")
+        if kind == "tiny" and tiny is None:
+            raise InvalidInput(
+                "preview 'tiny' needs an AutoencoderTiny of the same latent space: name it by tiny="
+            )
         self._pipeline, self._tiny = pipeline, tiny
         self._colours: Tensor | None = None
         self.kind = self._chosen() if kind == "auto" else kind

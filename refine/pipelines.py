@@ -267,7 +267,13 @@ def _back_to_source(work_mask: Array, frame: Frame, shape: tuple[int, ...]) -> A
 
 
 def _placed(pipeline: Any, device: str, offload: str) -> Any:
-    """The pipeline on its device, whole or with offloading."""
+    """The pipeline on its device, whole or with offloading. Raises: InvalidInput."""
+    if offload not in ("none", "model", "sequential"):
+        raise InvalidInput(f"offload {offload!r}: expected none, model or sequential")
+    if offload != "none" and device == "cpu":
+        raise InvalidInput(
+            f"offload {offload!r} keeps modules off a GPU, and the device is the CPU; leave it out"
+        )
     if offload == "model":
         pipeline.enable_model_cpu_offload(device=device)
         return pipeline
@@ -283,6 +289,8 @@ def settle(device: str, dtype: str) -> tuple[str, Any]:
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if not (device in ("cpu", "mps") or device.startswith("cuda")):
+        raise InvalidInput(f"device {device!r}: expected auto, cpu, cuda, cuda:1 ... or mps")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise InvalidInput(
             f"device {device!r} was asked for and there is no CUDA device here; use device='cpu'"

@@ -133,6 +133,16 @@ def test_the_wheel_holds_every_module_and_no_top_level_server(tmp_path: Path) ->
     modules = {name.replace(".", "/") for name in MODULES}
     shipped = {name.removesuffix(".py").removesuffix("/__init__") for name in names if name.endswith(".py")}
     assert modules <= shipped
+    weights = {
+        file.relative_to(ROOT / "refine")
+        for file in (ROOT / "refine/tabletop/weights").rglob("*")
+        if file.is_file()
+    }
+    expected = {f"editcritic/refine/{path.as_posix()}" for path in weights} | {
+        "editcritic/plugin/oracle/oracle.safetensors"
+    }
+    assert len(weights) > 5
+    assert expected <= set(names), "what was trained is part of the package"
     assert {name.split("/")[0] for name in names} <= {"editcritic", names[-1].split("/")[0]}
 
 

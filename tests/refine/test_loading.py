@@ -159,6 +159,21 @@ def test_an_unknown_engine_is_told_with_what_there_is(name: str, message: str) -
     assert told.value.reason == pb.ERROR_REASON_ENGINE_UNKNOWN
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"offload": "model"}, "the device is the CPU"),
+        ({"offload": "disk"}, "expected none, model or sequential"),
+        ({"preview": "sharp"}, "expected auto, tiny"),
+        ({"preview": "tiny"}, "tiny="),
+        ({"device": "tpu"}, "expected auto, cpu"),
+    ],
+)
+def test_options_that_cannot_be_are_told(saved: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        load_engine(saved, **({"device": "cpu", "offline": True} | options))
+
+
 def test_devices_and_dtypes_that_are_not_there_are_told() -> None:
     import torch
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from editcritic.refine.capabilities import Capabilities
 from editcritic.refine.engine import Preview
 from editcritic.refine.geometry import Frame, composite, plan_frame
-from editcritic.refine.masks import check_mask, check_source, feathered
+from editcritic.refine.masks import edit_masks
 from editcritic.refine.suspended import State
 from editcritic.v1.errors import InvalidInput
 
@@ -105,13 +105,7 @@ class DummyEngine:
     ) -> DummyCandidate:
         """Prepare one answer; see `engine.Engine.candidate`. Strength, guidance and prompts change nothing."""
         del prompt, strength, guidance, negative_prompt
-        check_source(source)
-        marked = check_mask(mask, source.shape[:2])
-        blend = (
-            feathered(marked)
-            if blend_mask is None
-            else check_mask(blend_mask, source.shape[:2], "blend_mask")
-        )
+        marked, blend = edit_masks(source, mask, blend_mask)
         able = self.capabilities
         frame = plan_frame(np.maximum(marked, blend), able.native, able.multiple, able.context)
         return DummyCandidate(source, (marked, blend), frame, seed, steps or able.default_steps)

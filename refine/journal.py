@@ -59,7 +59,10 @@ class Journal:
             ) from error
 
     def begin(self, edit_id: str, request: refine_pb2.RefineRequest) -> None:
-        """Keep what was asked for. Raises: InvalidInput when there is an edit of that name."""
+        """Keep what was asked for; asking for the same again changes nothing, so a run can be resumed.
+
+        Raises: InvalidInput when there is an edit of that name that asked for something else.
+        """
         row = (edit_id, request.SerializeToString(), request.edit.prompt, time.time_ns() // 1_000_000)
         try:
             with self._open() as connection:
@@ -67,8 +70,11 @@ class Journal:
                     "INSERT INTO edits (edit_id, request, prompt, started_unix_ms) VALUES (?, ?, ?, ?)", row
                 )
         except sqlite3.IntegrityError as error:
+            if self.request(edit_id) == request:
+                return
             raise InvalidInput(
-                f"there is an edit {edit_id!r} in the journal already; resume it, or give another edit_id",
+                f"there is an edit {edit_id!r} in the journal already, which asked for something else; resume it, "
+                "or give another edit_id",
                 reason=pb.ERROR_REASON_FIELD_INVALID,
                 field="edit.edit_id",
             ) from error

@@ -28,7 +28,7 @@ from editcritic.refine.run import Made, Run, Steps, Stop
 from editcritic.refine.sampling import finish, sample
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
-from editcritic.v1.errors import ServerFault
+from editcritic.v1.errors import EditCriticError
 from editcritic.v1.images import encode_image
 
 __all__ = ["Refinement"]
@@ -41,9 +41,11 @@ class Refinement:
 
     Args:
         engine: produces candidates. critic: steers the search.
-        request: as `completed_request` gives it. journal: where the run is kept; None keeps nothing. An edit that
-            is in the journal already goes on where it stopped.
+        request: as `completed_request` gives it. journal: where the run is kept; None keeps nothing. The same
+            request goes on where it stopped.
         acceptance: decides whether repairs are kept; by default the critic itself.
+
+    Raises: InvalidInput when the journal has an edit of that name that asked for something else.
     """
 
     def __init__(
@@ -163,7 +165,10 @@ class Refinement:
                 options=run.options,
             )
             self._attempts[action.kind] += 1
-            repair = REPAIRS[action.kind](work, action)
+            try:
+                repair = REPAIRS[action.kind](work, action)
+            except EditCriticError:
+                continue  # an engine that refuses one repair does not end the run
             if repair is not None:
                 return action, repair
         return None, None
@@ -215,9 +220,8 @@ class Refinement:
         result = refine_pb2.RefineResult(stop_reason=reason, evaluation_count=run.evaluations)
         if best is None:
             result.image.CopyFrom(run.edit.source)
-            failure = ServerFault("no candidate could be produced and judged; the events before say why")
-            if reason == refine_pb2.STOP_REASON_FAILED:
-                result.error.CopyFrom(failure.to_status())
+            if reason == refine_pb2.STOP_REASON_FAILED and run.failure is not None:
+                result.error.CopyFrom(run.failure)
             return result
         plain = run.made[0]
         if scored(plain.critique):

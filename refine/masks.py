@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import ImageError
 
-__all__ = ["MIN_SIDE", "bounds", "check_mask", "check_source", "feathered", "widened", "widened_to"]
+__all__ = [
+    "MIN_SIDE",
+    "bounds",
+    "check_mask",
+    "check_source",
+    "edit_masks",
+    "feathered",
+    "widened",
+    "widened_to",
+]
 
 Array = NDArray[np.float32]
 
@@ -85,6 +94,20 @@ def check_mask(mask: NDArray[np.generic], size: tuple[int, int], name: str = "ma
             field=name,
         )
     return cleaned
+
+
+def edit_masks(
+    source: NDArray[np.uint8], mask: NDArray[np.generic], blend_mask: NDArray[np.generic] | None
+) -> tuple[Array, Array]:
+    """What is marked and how it is blended, each (H, W) float32 in [0, 1]; the second is made when there is none.
+
+    Raises: ImageError for a source or a mask that cannot be edited with.
+    """
+    check_source(source)
+    marked = check_mask(mask, source.shape[:2])
+    if blend_mask is None:
+        return marked, feathered(marked)
+    return marked, check_mask(blend_mask, source.shape[:2], "blend_mask")
 
 
 def bounds(mask: Array) -> tuple[int, int, int, int]:

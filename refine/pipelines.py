@@ -22,7 +22,7 @@ from editcritic.refine.decoding import LatentDecoder
 from editcritic.refine.engine import Preview
 from editcritic.refine.geometry import Frame, composite, plan_frame
 from editcritic.refine.loading import open_pipeline
-from editcritic.refine.masks import check_mask, check_source, feathered
+from editcritic.refine.masks import edit_masks
 from editcritic.refine.suspended import State, SuspendedCall
 from editcritic.v1.errors import InvalidInput
 
@@ -188,13 +188,7 @@ class DiffusersEngine:
         blend_mask: NDArray[Any] | None = None,
     ) -> DiffusersCandidate:
         """Prepare one answer to an edit; see `engine.Engine.candidate`."""
-        check_source(source)
-        marked = check_mask(mask, source.shape[:2])
-        blend = (
-            feathered(marked)
-            if blend_mask is None
-            else check_mask(blend_mask, source.shape[:2], "blend_mask")
-        )
+        marked, blend = edit_masks(source, mask, blend_mask)
         known, notes = self.read_prompt(prompt)
         able = self.capabilities
         reach = np.maximum(marked, blend)

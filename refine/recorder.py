@@ -14,7 +14,7 @@ from typing import Any
 from editcritic.refine.journal import Journal
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
-from editcritic.v1.errors import EditCriticError, ServerFault
+from editcritic.v1.errors import EditCriticError, ServerFault, ServerUnavailable
 
 __all__ = ["Recorder"]
 
@@ -49,6 +49,12 @@ class Recorder:
             return self._last_ms
         return self._before_ms + round(1000 * (time.monotonic() - self._start))
 
+    def is_over_time(self, limit_ms: int) -> bool:
+        """Whether the run has taken that long; on the recorded part, whether it ended here."""
+        if self._past:
+            return self._past[0].HasField("result")
+        return self.elapsed_ms >= limit_ms
+
     def next(
         self, kind: str, make: Callable[[], Any], *, candidate_id: str = "", transient: bool = False
     ) -> Event:
@@ -56,14 +62,15 @@ class Recorder:
 
         kind: field of RefineResponse. make: does the work and returns the field's message. candidate_id: with
         it, what `make` raises becomes a candidate_error. transient: never kept.
-        Raises: ServerFault when the journal was written by another version of the loop.
+        Raises: ServerFault when the journal was written by another version of the loop; ServerUnavailable.
         """
         if self._past:
             return self._replayed(kind)
         try:
             fields = {kind: make()}
         except EditCriticError as error:
-            if not candidate_id:
+            # A critic that cannot be reached says nothing about the candidate: the run ends here and can be resumed.
+            if not candidate_id or isinstance(error, ServerUnavailable):
                 raise
             failed = pb.CandidateError(candidate_id=candidate_id, status=error.to_status())
             fields = {"candidate_error": failed}

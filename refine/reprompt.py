@@ -10,8 +10,8 @@ __all__ = ["reworded"]
 def reworded(prompt: str, able: Capabilities, attempt: int) -> str | None:
     """The prompt said differently for the n-th attempt (from 0), or None when nothing is left to try.
 
-    Engines that follow commands are told what to put where; the others get the wish restated, last words first, because
-    text encoders weigh the beginning. A closed vocabulary is never left.
+    Engines that follow commands are told what to put where, the others get a fuller description of the same thing. A
+    closed vocabulary is never left: there only the order of the words changes.
     """
     words = prompt.split()
     if not words:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from google.rpc.status_pb2 import Status
 from numpy.typing import NDArray
 
 from editcritic.refine.engine import Engine
@@ -49,7 +50,9 @@ class Run:
     Attributes:
         source: (H, W, 3) uint8. mask, blend: (H, W) float32 in [0, 1].
         made: finished first answers, in order. best: the edit to hand back, None at first.
-        evaluations: denoising steps until now.
+        evaluations: denoising steps until now. failure: why the newest step that failed did.
+
+    Raises: InvalidInput when the journal has an edit of that name that asked for something else.
     """
 
     def __init__(self, engine: Engine, request: refine_pb2.RefineRequest, journal: Journal | None) -> None:
@@ -59,9 +62,10 @@ class Run:
         self.made: list[Made] = []
         self.best: Made | None = None
         self.evaluations = 0
+        self.failure: Status | None = None
         self.cancelled = threading.Event()
         self.recorder = Recorder(request.edit.edit_id, journal)
-        if journal is not None and not self.recorder.is_replaying:
+        if journal is not None:
             journal.begin(request.edit.edit_id, request)
 
     @property
@@ -83,7 +87,10 @@ class Run:
         """Yield the event of a step; return it when the step worked, else None. The run goes on either way."""
         event = self.recorder.next(kind, make, candidate_id=candidate_id)
         yield event
-        return None if event.HasField("candidate_error") else event
+        if event.HasField("candidate_error"):
+            self.failure = event.candidate_error.status
+            return None
+        return event
 
     def decide(
         self,
@@ -109,6 +116,6 @@ class Run:
         budget = self.request.budget
         steps = self.request.sampling.step_count or self.engine.capabilities.default_steps
         over_evaluations = 0 < budget.evaluation_count < self.evaluations + steps
-        over_time = 0 < budget.time_ms <= self.recorder.elapsed_ms
+        over_time = budget.time_ms > 0 and self.recorder.is_over_time(budget.time_ms)
         if self.made and (over_evaluations or over_time):
             raise Stop(refine_pb2.STOP_REASON_BUDGET_SPENT)

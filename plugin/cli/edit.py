@@ -15,7 +15,7 @@ import typer
 from google.protobuf.json_format import MessageToDict
 from rich.live import Live
 
-from editcritic.plugin.cli.console import BELOW, FAULT, command, fail, naming_files, stderr, stdout
+from editcritic.plugin.cli.console import BELOW, command, fail, naming_files, stderr, stdout
 from editcritic.plugin.cli.edit_view import EditView, decision_words
 from editcritic.plugin.cli.inputs import BlendMask, Json, Mask, Prompt, Server, Source, connected
 from editcritic.plugin.editing import default_journal_path, make_refine_request
@@ -23,6 +23,7 @@ from editcritic.plugin.judging import EmbeddedCritic, ServedCritic
 from editcritic.plugin.report_parts import enum_words
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
+from editcritic.v1.errors import error_from_status
 
 __all__ = ["edit", "judging", "run_and_show", "tell"]
 
@@ -193,7 +194,7 @@ def _without_pictures(result: refine_pb2.RefineResult) -> refine_pb2.RefineResul
 
 def _end(result: refine_pb2.RefineResult, fail_under: float | None) -> None:
     if result.stop_reason == refine_pb2.STOP_REASON_FAILED:
-        fail(result.error.message, FAULT)
+        raise error_from_status(result.error)
     if result.stop_reason == refine_pb2.STOP_REASON_CANCELLED:
         fail("stopped; the best so far was written, and --resume goes on", _STOPPED)
     overall = result.critique.scores.overall

@@ -16,7 +16,7 @@ from editcritic.refine.loop import Refinement
 from editcritic.refine.request import completed_request
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
-from editcritic.v1.errors import ImageError, InvalidInput, NotFound, ServerFault
+from editcritic.v1.errors import ImageError, InvalidInput, NotFound, ServerFault, ServerUnavailable
 from editcritic.v1.images import decode_image, decode_mask, encode_image, encode_mask
 from tests.refine.critics import PlainCritic
 
@@ -254,7 +254,7 @@ def test_when_all_fail_the_source_comes_back_with_the_reason() -> None:
     result = events_of(critic, request)[-1].result
     assert refine_pb2.StopReason.Name(result.stop_reason) == "STOP_REASON_FAILED"
     assert (result.candidate_id, result.image) == ("", request.edit.source)
-    assert result.error.message
+    assert result.error.message == "broken"
 
 
 def test_a_critic_that_abstains_leaves_it_to_the_person() -> None:
@@ -337,7 +337,53 @@ def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="'gone'"):
         journal.request("gone")
     journal.begin("mine", request_for())
+    journal.begin("mine", request_for())
     with pytest.raises(InvalidInput, match="already"):
-        journal.begin("mine", request_for())
+        journal.begin("mine", request_for(seed=6))
     with pytest.raises(InvalidInput, match="page_token"):
         journal.edits(page_token="next")
+
+
+def test_an_edit_of_that_name_that_asked_for_something_else_is_not_overwritten(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite3")
+    before = events_of(PlainCritic(), request_for(count=1), journal=journal)
+    with pytest.raises(InvalidInput, match="something else"):
+        events_of(PlainCritic(), request_for(count=2), journal=journal)
+    assert without_time(journal.events("mine")) == without_time(before)
+
+
+def test_a_run_that_was_killed_before_its_first_event_can_be_resumed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite3")
+    Refinement(load_engine("dummy"), PlainCritic(), request_for(count=1), journal)
+    resumed = events_of(PlainCritic(), journal.request("mine"), journal=journal)
+    assert without_time(resumed) == without_time(events_of(PlainCritic(), request_for(count=1)))
+
+
+def test_a_run_that_ended_for_want_of_time_is_told_again_as_it_was(tmp_path: Path) -> None:
+    journal, request = Journal(tmp_path / "journal.sqlite3"), request_for(count=30, time_ms=1)
+    first = events_of(PlainCritic(), request, journal=journal)
+    assert kinds(first).count("candidate_finished") == 1
+    assert without_time(events_of(PlainCritic(), request, journal=journal)) == without_time(first)
+
+
+def test_a_critic_that_cannot_be_reached_ends_the_run_and_is_not_held_against_a_candidate(
+    tmp_path: Path,
+) -> None:
+    journal, request = Journal(tmp_path / "journal.sqlite3"), request_for(count=2)
+    gone = PlainCritic(fails_on=lambda name: ServerUnavailable("gone") if name == "seed-6" else None)
+    with pytest.raises(ServerUnavailable):
+        events_of(gone, request, journal=journal)
+    resumed = events_of(PlainCritic(), request, journal=journal)
+    assert without_time(resumed) == without_time(events_of(PlainCritic(), request))
+
+
+def test_an_engine_that_refuses_a_repair_does_not_end_the_run() -> None:
+    class Refusing(DummyEngine):
+        def candidate(self, *arguments: Any, **options: Any) -> Any:
+            if options["seed"] > 5:
+                raise InvalidInput("not with this engine")
+            return super().candidate(*arguments, **options)
+
+    events = events_of(PlainCritic(), request_for(count=1, repair_round_count=2), engine=Refusing())
+    assert stop_reason(events) == "NO_ACTION_LEFT"
+    assert events[-1].result.candidate_id == "seed-5"

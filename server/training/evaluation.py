@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from editcritic.server.critics import load_critic
 from editcritic.server.critics.base import Critic, CritiqueTask, DecodedCandidate, DecodedEdit
@@ -26,7 +29,18 @@ from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import EditCriticError, InvalidInput
 from editcritic.v1.images import decode_file, decode_mask_file
 
-__all__ = ["SEVERITIES", "EvaluationReport", "Job", "build_case", "evaluate", "list_jobs", "observe"]
+__all__ = [
+    "SEVERITIES",
+    "EvaluationReport",
+    "Job",
+    "build_case",
+    "evaluate",
+    "jobs_of",
+    "list_jobs",
+    "list_photographs",
+    "observe",
+    "observe_all",
+]
 
 SEVERITIES = (0.3, 0.6, 1.0)
 """Mild, medium, severe."""
@@ -85,12 +99,20 @@ def evaluate(
         InvalidInput: there are no photographs, or the manifest lacks its columns.
     """
     jobs = list_jobs(images, masks=masks, manifest=manifest, split=split, limit=limit, seed=seed)
+    observations = observe_all(critic, jobs, workers, progress)
+    return summarise_observations(critic, observations, photographs=len(jobs), seed=seed)
+
+
+def observe_all(
+    critic: str, jobs: Sequence[Job], workers: int = WORKERS, progress: Progress | None = None
+) -> list[Observation]:
+    """Judge all jobs, in order, in `workers` processes."""
     observations: list[Observation] = []
     for done, found in enumerate(_run(critic, jobs, workers), start=1):
         observations += found
         if progress is not None:
             progress(done, len(jobs))
-    return summarise_observations(critic, observations, photographs=len(jobs), seed=seed)
+    return observations
 
 
 def list_jobs(
@@ -103,11 +125,11 @@ def list_jobs(
     seed: int = 0,
 ) -> list[Job]:
     """The photographs in a seeded order, each with donor, masks and seed; raises as `evaluate`."""
-    photos = _photos(images, manifest, split)
-    if not photos:
-        raise InvalidInput(
-            f"no photographs (PNG, JPEG, WebP) in {images}{f' of split {split!r}' if split else ''}"
-        )
+    return jobs_of(list_photographs(images, manifest, split), masks, seed, limit)
+
+
+def jobs_of(photos: Sequence[Path], masks: Path | None, seed: int, limit: int = 0) -> list[Job]:
+    """Jobs over these photographs in a seeded order, at most `limit` (0 for all)."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(photos))[: limit or None]
     jobs = []
@@ -138,7 +160,7 @@ def observe(critic: Critic, job: Job) -> list[Observation]:
     prepared = critic.prepare(edit)
     found = [_judge(critic, edit, prepared, case, job)]
     for name, injection in INJECTIONS.items():
-        if injection.applies(case):
+        if injection.applies(case) and inject(case, name, max(SEVERITIES), job.seed + 7).visible:
             for severity in SEVERITIES:
                 spoiled = inject(case, name, severity, job.seed + 7)
                 found.append(_judge(critic, edit, prepared, spoiled, job))
@@ -158,13 +180,44 @@ def _judge(critic: Critic, edit: DecodedEdit, prepared: object, case: EditCase, 
         scores={
             name.name: _value(getattr(outcome.scores, name.name)) for name in pb.Scores.DESCRIPTOR.fields
         },
+        spreads={
+            name.name: _value(getattr(outcome.scores, name.name), "stddev")
+            for name in pb.Scores.DESCRIPTOR.fields
+        },
         defects={int(defect.kind): defect.severity for defect in outcome.defects},
         heat_inside=_heat_inside(outcome, case) if case.injected else None,
+        map_fit=_map_fit(outcome, case) if case.injected else None,
     )
 
 
-def _value(score: pb.Score) -> float | None:
-    return score.value if score.status == pb.SCORE_STATUS_SCORED else None
+def _value(score: pb.Score, part: str = "value") -> float | None:
+    return float(getattr(score, part)) if score.status == pb.SCORE_STATUS_SCORED else None
+
+
+def _map_fit(critique: pb.Critique, case: EditCase) -> tuple[float, float] | None:
+    """IoU of the right kind's map at half of its peak with the injured place, and the area under its ROC curve.
+
+    None where the right kind is not named.
+    """
+    maps = [heat for heat in critique.heat_maps if heat.kind in INJECTIONS[case.injected].kinds]
+    if not maps:
+        return None
+    region = maps[0].region
+    truth = case.injured[region.y : region.y + region.height, region.x : region.x + region.width]
+    small = _decode_map(maps[0])
+    heat = cv2.resize(small, (truth.shape[1], truth.shape[0]), interpolation=cv2.INTER_LINEAR)
+    seen = heat >= 0.5 * max(float(heat.max()), 1e-6)
+    joined = int((seen | truth).sum())
+    return float((seen & truth).sum()) / max(joined, 1), _roc_area(heat[::2, ::2], truth[::2, ::2])
+
+
+def _roc_area(heat: NDArray[Any], truth: NDArray[np.bool_]) -> float:
+    positive = int(truth.sum())
+    if positive in (0, truth.size):
+        return 1.0
+    ranks = rankdata(heat.ravel())
+    over = float(ranks[truth.ravel()].sum()) - positive * (positive + 1) / 2
+    return over / (positive * (truth.size - positive))
 
 
 def _heat_inside(critique: pb.Critique, case: EditCase) -> tuple[float, float] | None:
@@ -188,6 +241,20 @@ def _decode_map(heat: pb.HeatMap) -> NDArray[np.float32]:
     return decode_mask_file(heat.image.encoded.data)
 
 
+def list_photographs(images: Path, manifest: Path | None = None, split: str = "") -> list[Path]:
+    """Photographs of a folder, or those of a manifest's split, by name.
+
+    Raises:
+        InvalidInput: there are none, or the manifest lacks its columns.
+    """
+    found = _photos(images, manifest, split)
+    if not found:
+        raise InvalidInput(
+            f"no photographs (PNG, JPEG, WebP) in {images}{f' of split {split!r}' if split else ''}"
+        )
+    return found
+
+
 def _photos(images: Path, manifest: Path | None, split: str) -> list[Path]:
     if manifest is None:
         return sorted(path for path in images.iterdir() if path.suffix.lower() in _SUFFIXES)
@@ -205,6 +272,9 @@ def _observe_in_worker(critic: str, job: Job) -> list[Observation]:
     if critic not in _worker_critics:
         cv2.setNumThreads(1)
         _worker_critics[critic] = load_critic(critic)
+        if "torch" in sys.modules:
+            # Every worker has a core of its own; more threads would only wait for one another.
+            sys.modules["torch"].set_num_threads(1)
     return observe(_worker_critics[critic], job)
 
 

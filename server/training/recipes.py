@@ -1,0 +1,140 @@
+"""The jobs behind `editcritic train`: each takes folders, tells how far it is, and leaves files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from editcritic.server.critics.network.calibration import read_calibration, write_calibration
+from editcritic.server.critics.network.runner import NetworkRunner, load_network
+from editcritic.server.training.adaptation import adapt_network, order_accuracy
+from editcritic.server.training.calibration import collect_samples, fit_calibration
+from editcritic.server.training.engine_pairs import read_answers
+from editcritic.server.training.evaluation import jobs_of, list_photographs
+from editcritic.server.training.pairs import PairSource, read_photographs
+from editcritic.server.training.stages import STAGES
+from editcritic.server.training.trainer import Report, Trainer, TrainingRun, export_weights
+from editcritic.v1.errors import InvalidInput
+
+__all__ = ["Material", "adapt", "calibrate", "gallery_source", "split_photographs", "train_network"]
+
+KEPT_EVERY = 12
+"""One photograph in so many is kept from the network, to calibrate it on."""
+CLEAN_FLAGGED = 0.04
+
+
+@dataclass(frozen=True)
+class Material:
+    """Photographs to learn from.
+
+    Attributes:
+        images: folder of photographs (PNG, JPEG, WebP).
+        masks: folder of object masks `<photo>_<anything>.png`, or None.
+        manifest: CSV with the columns `file` and `split`, or None.
+        split: which split of it; empty for all.
+    """
+
+    images: Path
+    masks: Path | None = None
+    manifest: Path | None = None
+    split: str = ""
+
+    def files(self) -> list[Path]:
+        """The photographs; raises InvalidInput when there are none."""
+        return list_photographs(self.images, self.manifest, self.split)
+
+
+def split_photographs(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Photographs to learn from, and every twelfth, kept to calibrate on."""
+    kept = [file for place, file in enumerate(files) if place % KEPT_EVERY == KEPT_EVERY // 2 - 1]
+    return [file for file in files if file not in set(kept)], kept
+
+
+def train_network(
+    material: Material,
+    folder: Path,
+    *,
+    stages: Sequence[str] = tuple(STAGES),
+    seed: int = 0,
+    device: str = "cpu",
+    workers: int = 1,
+    steps: int = 0,
+    told: Callable[[Report], None] | None = None,
+) -> Path:
+    """Carry out training stages in order, or go on with them; the weights' file.
+
+    Args:
+        steps: of every stage; 0 for each stage's own number.
+
+    Raises:
+        InvalidInput: an unknown stage, or no photographs.
+    """
+    unknown = [name for name in stages if name not in STAGES]
+    if unknown:
+        raise InvalidInput(f"there is no stage {unknown[0]!r}; known are {', '.join(STAGES)}")
+    learnt, _ = split_photographs(material.files())
+    run = TrainingRun(read_photographs(learnt, material.masks), folder, seed, device, workers)
+    trainer = Trainer(run)
+    for name in stages:
+        trainer.train(STAGES[name] if steps == 0 else STAGES[name].shortened(steps), told)
+    return folder / "network.safetensors"
+
+
+def calibrate(
+    weights: Path,
+    material: Material,
+    out: Path,
+    *,
+    name: str,
+    seed: int = 0,
+    told: Callable[[int, int], None] | None = None,
+) -> None:
+    """Fit curves and thresholds on the photographs that were kept from training; writes a weights folder.
+
+    Args:
+        weights: file of the network's weights.
+        out: folder to write.
+        name: of the calibration, told to clients.
+    """
+    _, kept = split_photographs(material.files())
+    runner = NetworkRunner(load_network(weights))
+    samples = collect_samples(runner, jobs_of(kept, material.masks, seed), told)
+    out.mkdir(parents=True, exist_ok=True)
+    write_calibration(fit_calibration(samples, name, clean_flagged=CLEAN_FLAGGED), out / "calibration.json")
+    if weights.resolve() != (out / "network.safetensors").resolve():
+        shutil.copyfile(weights, out / "network.safetensors")
+
+
+def adapt(
+    weights: Path,
+    answers: Path,
+    material: Material,
+    out: Path,
+    *,
+    steps: int,
+    seed: int = 0,
+    told: Callable[[int, float], None] | None = None,
+) -> dict[str, float]:
+    """Adapt a weights folder to an engine's answers; a fifth of the edits is kept to measure on.
+
+    Returns:
+        Order accuracy on the kept edits before and after, and the number of pairs.
+    """
+    edits = list(read_answers(answers))
+    kept, learnt = edits[::5], [each for place, each in enumerate(edits) if place % 5]
+    network = load_network(weights / "network.safetensors")
+    before, pairs = order_accuracy(network, kept)
+    photographs = read_photographs(split_photographs(material.files())[0], material.masks)
+    adapt_network(network, learnt, photographs, steps, seed, told)
+    after, _ = order_accuracy(network, kept)
+    out.mkdir(parents=True, exist_ok=True)
+    export_weights(network, out / "network.safetensors")
+    write_calibration(read_calibration(weights / "calibration.json"), out / "calibration.json")
+    return {"before": before, "after": after, "pairs": float(pairs)}
+
+
+def gallery_source(material: Material, side: int, seed: int) -> PairSource:
+    """The stream of groups over these photographs, as training draws it."""
+    return PairSource(read_photographs(material.files(), material.masks), side, seed)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from editcritic.server.batcher import Admission, Batcher, Executor, Ticket
-from editcritic.server.critics import load_critic
+from editcritic.server.critics import critic_name, load_critic
 from editcritic.server.critics.base import CritiqueTask, DecodedCandidate, DecodedEdit
 from editcritic.server.decoding import check_options, decode_candidate, decode_edit, decoded_byte_count
 from editcritic.server.executors.local import LocalExecutor
@@ -53,15 +53,15 @@ class Hosts:
 
     async def load(self) -> None:
         """Load every critic of the settings. One that fails is logged and left out; the others serve."""
-        for name in self.settings.critics:
+        for spec in self.settings.critics:
             try:
-                critic = await self.run(self._judging, load_critic, name)
+                critic = await self.run(self._judging, load_critic, spec)
             except Exception:
-                _log.exception("the critic %r could not be loaded", name)
+                _log.exception("the critic %r could not be loaded", spec)
                 continue
             executor = LocalExecutor(critic, self._judging)
             batcher = Batcher(executor, workers=self.settings.workers, max_batch=self.settings.max_batch)
-            self._by_name[name] = CriticHost(critic.info, executor, batcher)
+            self._by_name[critic_name(spec)] = CriticHost(critic.info, executor, batcher)
 
     async def close(self) -> None:
         """Stop all queues and threads; running work is told that it is cancelled."""
@@ -81,10 +81,11 @@ class Hosts:
             NotFound: it is not offered here.
             ProtocolError: it is offered but could not be loaded.
         """
-        wanted = name or self.settings.critics[0]
+        offered = [critic_name(spec) for spec in self.settings.critics]
+        wanted = name or offered[0]
         if wanted in self._by_name:
             return self._by_name[wanted]
-        if wanted in self.settings.critics:
+        if wanted in offered:
             raise ProtocolError(
                 f"the critic {wanted!r} could not be loaded; the server's log says why.",
                 reason=pb.ERROR_REASON_CRITIC_UNAVAILABLE,

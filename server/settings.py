@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from editcritic.server.critics import CRITICS
+from editcritic.server.critics import CRITICS, DEFAULT_CRITIC, critic_name
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.images import ImageLimits
 
@@ -30,7 +30,8 @@ class ServerSettings:
     Attributes:
         host: address to listen on; loopback unless you say otherwise.
         port: port to listen on; 0 takes a free one.
-        critics: names of the registry to offer; the first is the default.
+        critics: names of the registry to offer, or `network@folder` for weights of your own; the first is the
+            default.
         workers: threads that judge; by default one for each core, as NumPy and OpenCV release the GIL.
         max_batch: most candidates of one call into a critic.
         images: what may be decoded.
@@ -56,7 +57,7 @@ class ServerSettings:
 
     host: str = "127.0.0.1"
     port: int = 50551
-    critics: tuple[str, ...] = ("evidence",)
+    critics: tuple[str, ...] = (DEFAULT_CRITIC,)
     workers: int = field(default_factory=lambda: max(1, os.cpu_count() or 1))
     max_batch: int = 16
     images: ImageLimits = field(default_factory=ImageLimits)
@@ -77,7 +78,7 @@ class ServerSettings:
     allow_insecure_public: bool = False
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.critics if name not in CRITICS]
+        unknown = [spec for spec in self.critics if critic_name(spec) not in CRITICS]
         if unknown or not self.critics:
             raise SettingsError(f"unknown critics {unknown}; known are {', '.join(CRITICS)}")
         if (self.tls_cert_path is None) != (self.tls_key_path is None):

@@ -6,26 +6,38 @@ To add one: a module, one line here, one test. CONTRIBUTING.md walks through it.
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
 from editcritic.server.critics.base import Critic
 from editcritic.v1 import critic_pb2 as pb
-from editcritic.v1.errors import NotFound
+from editcritic.v1.errors import InvalidInput, NotFound
 
-__all__ = ["CRITICS", "load_critic"]
+__all__ = ["CRITICS", "DEFAULT_CRITIC", "critic_name", "load_critic"]
 
 CRITICS = {
     "evidence": "editcritic.server.critics.evidence:EvidenceCritic",
+    "network": "editcritic.server.critics.network.critic:NetworkCritic",
+    "ensemble": "editcritic.server.critics.ensemble:EnsembleCritic",
     "dummy": "editcritic.server.critics.dummy:DummyCritic",
 }
-"""Name -> "module:class". The class is called without arguments. The first is the default."""
+"""Name -> "module:class". The first is the default."""
+DEFAULT_CRITIC = next(iter(CRITICS))
+_WITH_WEIGHTS = frozenset({"network"})
 
 
-def load_critic(name: str) -> Critic:
-    """Build the critic called `name`.
+def critic_name(spec: str) -> str:
+    """The name that clients ask for: that of `network@folder` is `network`."""
+    return spec.partition("@")[0]
+
+
+def load_critic(spec: str) -> Critic:
+    """Build a critic from its name, or from `name@folder` to give it other weights than those that it comes with.
 
     Raises:
         NotFound: there is none of that name; the message lists those there are.
+        InvalidInput: the critic has no weights, or the folder does not hold them.
     """
+    name, _, folder = spec.partition("@")
     if name not in CRITICS:
         raise NotFound(
             f"there is no critic {name[:64]!r}; known are {', '.join(CRITICS)}",
@@ -33,5 +45,8 @@ def load_critic(name: str) -> Critic:
             field="options.critic",
         )
     module, _, class_name = CRITICS[name].partition(":")
-    critic: Critic = getattr(importlib.import_module(module), class_name)()
+    build = getattr(importlib.import_module(module), class_name)
+    if folder and name not in _WITH_WEIGHTS:
+        raise InvalidInput(f"the critic {name!r} has no weights that {spec!r} could replace")
+    critic: Critic = build(Path(folder)) if folder else build()
     return critic

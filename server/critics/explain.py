@@ -23,6 +23,14 @@ KIND_WORDS: Mapping[pb.DefectKind.ValueType, str] = {
     pb.DEFECT_KIND_BLACK_FILL: "black fill",
     pb.DEFECT_KIND_UNCHANGED: "nothing happened",
     pb.DEFECT_KIND_LEFTOVER: "leftovers of the source",
+    pb.DEFECT_KIND_MELTED_TEXTURE: "melted texture",
+    pb.DEFECT_KIND_WARPED_GEOMETRY: "bent shapes",
+    pb.DEFECT_KIND_DUPLICATED_PART: "a part stands twice",
+    pb.DEFECT_KIND_MISSING_PART: "a part is missing",
+    pb.DEFECT_KIND_FOREIGN_CONTENT: "something foreign to the scene",
+    pb.DEFECT_KIND_PROMPT_MISMATCH: "the prompt was not followed",
+    pb.DEFECT_KIND_BANDING: "bands in smooth areas",
+    pb.DEFECT_KIND_OVERSHARPENED: "halos of sharpening",
 }
 
 FIGURE_WORDS: Mapping[str, str] = {
@@ -41,6 +49,13 @@ FIGURE_WORDS: Mapping[str, str] = {
     "flat_share": "{value} of the inside is one colour",
     "black_share": "{value} of the inside is black",
     "unchanged_share": "{value} of the inside still is the source",
+    "rim_step": "brightness steps by {value} across the border",
+    "inside_luma_difference": "the inside differs in brightness by {value} from its surroundings",
+    "inside_red_green_difference": "the inside differs between red and green by {value}",
+    "fine_detail_difference": "fine detail differs by {value} from the surroundings",
+    "grid_step_difference": "steps on a grid differ by {value} from the surroundings",
+    "map_share": "it shows in {value} of the inside",
+    "phrase_probability": "the word is {value} likely",
     "source_correlation": "fine structure follows the source's with a correlation of {value}",
 }
 

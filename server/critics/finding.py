@@ -1,8 +1,8 @@
-"""What a family of measurements hands over: one finding for each kind of defect that it looks for."""
+"""What a critic finds: how strongly each kind of defect shows, and which score that lowers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +11,49 @@ from numpy.typing import NDArray
 from editcritic.server.critics.views import Bounds
 from editcritic.v1 import critic_pb2 as pb
 
-__all__ = ["AT_THRESHOLD", "Finding", "figure", "robust", "severity_of", "strongest_box"]
+__all__ = [
+    "AT_THRESHOLD",
+    "DIMENSION_OF",
+    "Finding",
+    "figure",
+    "robust",
+    "severity_of",
+    "strength_of",
+    "strongest_box",
+]
 
 MAX_Z = 99.0
 AT_THRESHOLD = 0.3
 """Severity at the threshold from which a finding is called a defect."""
 _SHAPE = 3.0
 _TAIL = 0.75
+
+_N, _H, _P = pb.DIMENSION_NATURALNESS, pb.DIMENSION_HARMONY, pb.DIMENSION_PRESERVATION
+
+DIMENSION_OF: Mapping[pb.DefectKind.ValueType, pb.Dimension.ValueType] = {
+    pb.DEFECT_KIND_OUTSIDE_CHANGED: _P,
+    pb.DEFECT_KIND_SEAM: _H,
+    pb.DEFECT_KIND_COLOUR_SHIFT: _H,
+    pb.DEFECT_KIND_TONE_SHIFT: _H,
+    pb.DEFECT_KIND_LIGHT_MISMATCH: _H,
+    pb.DEFECT_KIND_SHARPNESS_MISMATCH: _H,
+    pb.DEFECT_KIND_NOISE_MISMATCH: _H,
+    pb.DEFECT_KIND_COMPRESSION_MISMATCH: _H,
+    pb.DEFECT_KIND_OVERSHARPENED: _H,
+    pb.DEFECT_KIND_TEXTURE_REPEAT: _N,
+    pb.DEFECT_KIND_FLAT_FILL: _N,
+    pb.DEFECT_KIND_BLACK_FILL: _N,
+    pb.DEFECT_KIND_LEFTOVER: _N,
+    pb.DEFECT_KIND_MELTED_TEXTURE: _N,
+    pb.DEFECT_KIND_WARPED_GEOMETRY: _N,
+    pb.DEFECT_KIND_DUPLICATED_PART: _N,
+    pb.DEFECT_KIND_MISSING_PART: _N,
+    pb.DEFECT_KIND_FOREIGN_CONTENT: _N,
+    pb.DEFECT_KIND_BANDING: _N,
+    pb.DEFECT_KIND_UNCHANGED: pb.DIMENSION_PROMPT_ALIGNMENT,
+    pb.DEFECT_KIND_PROMPT_MISMATCH: pb.DIMENSION_PROMPT_ALIGNMENT,
+}
+"""Every kind. An unchanged inside may be natural: it only fails its task."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +95,14 @@ def severity_of(strength: float) -> float:
         return 1.0 - (1.0 - AT_THRESHOLD) * float(strength**-_TAIL)
     powered = float(strength**_SHAPE)
     return powered / (powered + (1.0 - AT_THRESHOLD) / AT_THRESHOLD)
+
+
+def strength_of(severity: float) -> float:
+    """The strength that has this severity, in [0, 1): the inverse of `severity_of`."""
+    severity = min(max(severity, 0.0), 0.999)
+    if severity > AT_THRESHOLD:
+        return float(((1.0 - AT_THRESHOLD) / (1.0 - severity)) ** (1 / _TAIL))
+    return float((severity / (1.0 - severity) * (1.0 - AT_THRESHOLD) / AT_THRESHOLD) ** (1 / _SHAPE))
 
 
 def figure(

@@ -14,7 +14,16 @@ import numpy as np
 
 from editcritic.v1 import critic_pb2 as pb
 
-__all__ = ["Abstention", "Loss", "abstained", "combine", "dimension_score", "make_scores", "scored"]
+__all__ = [
+    "Abstention",
+    "Loss",
+    "abstained",
+    "abstained_as",
+    "combine",
+    "dimension_score",
+    "make_scores",
+    "scored",
+]
 
 CONTROL_STDDEV: Mapping[pb.Dimension.ValueType, float] = {
     pb.DIMENSION_NATURALNESS: 1.5,
@@ -63,6 +72,13 @@ def abstained(why: Abstention) -> pb.Score:
     return pb.Score(
         status=pb.SCORE_STATUS_ABSTAINED, abstention_reason=why.reason, abstention_detail=why.detail
     )
+
+
+def abstained_as(score: pb.Score) -> pb.Score:
+    """A copy of a score without a number."""
+    copy = pb.Score()
+    copy.CopyFrom(score)
+    return copy
 
 
 def dimension_score(dimension: pb.Dimension.ValueType, losses: Sequence[Loss]) -> pb.Score:

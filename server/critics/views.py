@@ -88,17 +88,6 @@ class Views:
     distance: Plane
     ramp_px: float
 
-    def to_source(self, box: Bounds) -> pb.Box:
-        """A rectangle of the working crop, in pixels of the source."""
-        x0 = self.crop.x + int(np.floor(box.x / self.scale))
-        y0 = self.crop.y + int(np.floor(box.y / self.scale))
-        x1 = self.crop.x + int(np.ceil((box.x + box.width) / self.scale))
-        y1 = self.crop.y + int(np.ceil((box.y + box.height) / self.scale))
-        height, width = self.photo_shape
-        x0, y0 = min(max(x0, 0), width - 1), min(max(y0, 0), height - 1)
-        x1, y1 = min(max(x1, x0 + 1), width), min(max(y1, y0 + 1), height)
-        return pb.Box(x=x0, y=y0, width=x1 - x0, height=y1 - y0)
-
 
 @dataclass(frozen=True, eq=False)
 class Planes:

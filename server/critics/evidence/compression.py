@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from editcritic.server.critics.evidence.calibration import BLOCKINESS_Z
-from editcritic.server.critics.evidence.finding import Finding, figure, robust
+from editcritic.server.critics.finding import Finding, figure, robust
 from editcritic.v1 import critic_pb2 as pb
 
 __all__ = ["blockiness", "grid_excess", "judge_blocks", "window_blockiness"]

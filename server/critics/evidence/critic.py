@@ -5,25 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from editcritic.server.critics.base import CritiqueTask, DecodedEdit, Outcome
-from editcritic.server.critics.evidence.actions import suggest
 from editcritic.server.critics.evidence.calibration import CALIBRATION
 from editcritic.server.critics.evidence.families import measure
-from editcritic.server.critics.evidence.finding import Finding
 from editcritic.server.critics.evidence.scene import Scene, prepare_scene
-from editcritic.server.critics.evidence.verdict import DIMENSION_OF, judge, reportable
-from editcritic.server.critics.explain import describe_defect, summarise
-from editcritic.server.critics.maps import heat_map
-from editcritic.server.critics.views import mask_box
+from editcritic.server.critics.evidence.verdict import judge, reportable
+from editcritic.server.critics.explain import summarise
+from editcritic.server.critics.finding import Finding
+from editcritic.server.critics.reporting import Frame, make_defect, make_maps, worst_first
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import EditCriticError
 
 __all__ = ["EvidenceCritic"]
 
 VERSION = "1"
-DEFAULT_MAX_DEFECTS = 16
 
 _CHECKED = {
     pb.DEFECT_KIND_OUTSIDE_CHANGED: "the pixels outside the mask",
@@ -35,6 +30,14 @@ _CHECKED = {
     pb.DEFECT_KIND_FLAT_FILL: "flat, black or unchanged areas",
     pb.DEFECT_KIND_LEFTOVER: "leftovers of the source",
 }
+_ALSO = (
+    pb.DEFECT_KIND_TONE_SHIFT,
+    pb.DEFECT_KIND_LIGHT_MISMATCH,
+    pb.DEFECT_KIND_NOISE_MISMATCH,
+    pb.DEFECT_KIND_BLACK_FILL,
+    pb.DEFECT_KIND_UNCHANGED,
+)
+"""Kinds that are looked for in the same step as one of those."""
 
 
 class EvidenceCritic:
@@ -51,7 +54,7 @@ class EvidenceCritic:
                 " is compared with what the same photograph does elsewhere; no weights, no prompt."
             ),
             dimensions=[pb.DIMENSION_NATURALNESS, pb.DIMENSION_HARMONY, pb.DIMENSION_PRESERVATION],
-            defect_kinds=sorted(DIMENSION_OF),
+            defect_kinds=[*sorted(_CHECKED), *_ALSO],
             judges_previews=True,
             device="cpu",
         )
@@ -78,10 +81,10 @@ def _outcome(task: CritiqueTask, is_cancelled: Callable[[], bool]) -> Outcome:
 
 def _critique(task: CritiqueTask, scene: Scene, findings: Sequence[Finding]) -> pb.Critique:
     progress = task.candidate.progress.fraction if task.candidate.progress is not None else None
-    ordered = sorted(findings, key=lambda finding: (-finding.severity, finding.kind))
-    named = [finding for finding in ordered if reportable(finding, progress)]
-    named = named[: task.options.max_defect_count or DEFAULT_MAX_DEFECTS]
-    defects = [_defect(finding, scene) for finding in named]
+    frame = _frame(scene)
+    told = [finding for finding in findings if reportable(finding, progress)]
+    named = worst_first(told, task.options.max_defect_count)
+    defects = [make_defect(finding, frame) for finding in named]
     scores = judge(scene, findings, progress)
     critique = pb.Critique(
         candidate_id=task.candidate.candidate_id,
@@ -92,7 +95,7 @@ def _critique(task: CritiqueTask, scene: Scene, findings: Sequence[Finding]) -> 
         measurements=[measured for finding in findings for measured in finding.evidence],
     )
     if task.options.heat_map:
-        critique.heat_maps.extend(_maps(named, scene, task.options))
+        critique.heat_maps.extend(make_maps(named, frame, task.options))
     if task.candidate.progress is not None:
         critique.progress.CopyFrom(task.candidate.progress)
     return critique
@@ -110,31 +113,9 @@ def _identity() -> pb.CriticIdentity:
     )
 
 
-def _defect(finding: Finding, scene: Scene) -> pb.Defect:
+def _frame(scene: Scene) -> Frame:
     views = scene.views
-    whole = mask_box(views.inside.astype(np.float32))
-    box = finding.photo_box or views.to_source(finding.box or whole)
-    mask_area = round(float(views.inside.sum()) / views.scale**2)
-    return pb.Defect(
-        kind=finding.kind,
-        severity=finding.severity,
-        box=box,
-        evidence=finding.evidence,
-        explanation=describe_defect(finding.kind, finding.place, finding.evidence, finding.severity),
-        actions=suggest(finding.kind, box, mask_area),
-        dimension=DIMENSION_OF[finding.kind],
-    )
-
-
-def _maps(named: Sequence[Finding], scene: Scene, options: pb.CritiqueOptions) -> list[pb.HeatMap]:
-    region = scene.views.crop.to_box()
-    joined = np.zeros(scene.views.inside.shape, np.float32)
-    maps = []
-    for finding in named:
-        heat = finding.severity * (finding.heat if finding.heat is not None else scene.views.inside)
-        joined = np.maximum(joined, heat)
-        maps.append(heat_map(finding.kind, heat, region, options))
-    return [heat_map(pb.DEFECT_KIND_UNSPECIFIED, joined, region, options), *maps]
+    return Frame(views.crop, views.scale, views.photo_shape, views.inside)
 
 
 def _checked(findings: Sequence[Finding]) -> list[str]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from editcritic.server.critics.evidence import calibration
-from editcritic.server.critics.evidence.finding import Finding, figure, robust
+from editcritic.server.critics.finding import Finding, figure, robust
 from editcritic.server.critics.views import Views
 from editcritic.v1 import critic_pb2 as pb
 

@@ -18,11 +18,11 @@ from editcritic.server.critics.evidence.fill import (
     judge_unchanged,
     unchanged_map,
 )
-from editcritic.server.critics.evidence.finding import Finding
 from editcritic.server.critics.evidence.leftovers import judge_leftover
 from editcritic.server.critics.evidence.repeats import judge_repeats
 from editcritic.server.critics.evidence.scene import Scene
 from editcritic.server.critics.evidence.seam import judge_border
+from editcritic.server.critics.finding import Finding
 from editcritic.server.critics.views import crop_planes
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import Cancelled

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from editcritic.server.critics.evidence.calibration import FILL_SHARE, UNCHANGED_SHARE
-from editcritic.server.critics.evidence.finding import Finding, figure
+from editcritic.server.critics.finding import Finding, figure
 from editcritic.server.critics.views import Planes, Views
 from editcritic.v1 import critic_pb2 as pb
 

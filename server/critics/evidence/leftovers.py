@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from editcritic.server.critics.evidence.calibration import LEFTOVER_Z
-from editcritic.server.critics.evidence.finding import Finding, figure, robust
+from editcritic.server.critics.finding import Finding, figure, robust
 from editcritic.server.critics.views import Planes, Views
 from editcritic.v1 import critic_pb2 as pb
 

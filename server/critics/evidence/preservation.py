@@ -16,7 +16,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from editcritic.server.critics.base import DecodedEdit
 from editcritic.server.critics.evidence.calibration import OUTSIDE_LEAK, OUTSIDE_LOCAL
-from editcritic.server.critics.evidence.finding import Finding, figure
+from editcritic.server.critics.finding import Finding, figure
 from editcritic.server.critics.views import Bounds, Views
 from editcritic.v1 import critic_pb2 as pb
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from editcritic.server.critics.evidence.calibration import REPEAT_SIDE_PX
-from editcritic.server.critics.evidence.finding import Finding, figure, strongest_box
+from editcritic.server.critics.finding import Finding, figure, strongest_box
 from editcritic.server.critics.views import Views
 from editcritic.v1 import critic_pb2 as pb
 

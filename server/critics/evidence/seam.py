@@ -16,7 +16,6 @@ from editcritic.server.critics.evidence.border import (
     reference_profiles,
     side_name,
 )
-from editcritic.server.critics.evidence.finding import Finding, figure, robust, strongest_box
 from editcritic.server.critics.evidence.steps import (
     Kernel,
     Steps,
@@ -27,6 +26,7 @@ from editcritic.server.critics.evidence.steps import (
     soft_kernel,
     steps,
 )
+from editcritic.server.critics.finding import Finding, figure, robust, strongest_box
 from editcritic.server.critics.views import Planes, Views
 from editcritic.v1 import critic_pb2 as pb
 

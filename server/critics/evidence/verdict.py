@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from editcritic.server.critics.evidence.calibration import UNCHANGED_SHARE
-from editcritic.server.critics.evidence.finding import Finding, severity_of
 from editcritic.server.critics.evidence.scene import Scene
+from editcritic.server.critics.finding import DIMENSION_OF, Finding, severity_of
 from editcritic.server.critics.scoring import Abstention, Loss, abstained, dimension_score, make_scores
 from editcritic.v1 import critic_pb2 as pb
 
-__all__ = ["DIMENSION_OF", "judge", "reportable", "trust"]
+__all__ = ["judge", "reportable", "trust"]
 
 _N, _H, _P = pb.DIMENSION_NATURALNESS, pb.DIMENSION_HARMONY, pb.DIMENSION_PRESERVATION
-
-DIMENSION_OF: Mapping[pb.DefectKind.ValueType, pb.Dimension.ValueType] = {
-    pb.DEFECT_KIND_OUTSIDE_CHANGED: _P,
-    pb.DEFECT_KIND_SEAM: _H,
-    pb.DEFECT_KIND_COLOUR_SHIFT: _H,
-    pb.DEFECT_KIND_TONE_SHIFT: _H,
-    pb.DEFECT_KIND_LIGHT_MISMATCH: _H,
-    pb.DEFECT_KIND_SHARPNESS_MISMATCH: _H,
-    pb.DEFECT_KIND_NOISE_MISMATCH: _H,
-    pb.DEFECT_KIND_COMPRESSION_MISMATCH: _H,
-    pb.DEFECT_KIND_TEXTURE_REPEAT: _N,
-    pb.DEFECT_KIND_FLAT_FILL: _N,
-    pb.DEFECT_KIND_BLACK_FILL: _N,
-    pb.DEFECT_KIND_LEFTOVER: _N,
-    pb.DEFECT_KIND_UNCHANGED: pb.DIMENSION_PROMPT_ALIGNMENT,
-}
-"""Every kind that this critic finds. An unchanged inside may be natural: it only fails its task."""
 
 SURE_FROM = 0.6
 """Share of the steps from which the predicted image has its texture and its edges."""

@@ -1,0 +1,192 @@
+"""The learned critic that comes with the package."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from editcritic.server.critics.alignment import load_head
+from editcritic.server.critics.base import CritiqueTask, DecodedEdit, Outcome
+from editcritic.server.critics.evidence.preservation import find_leak
+from editcritic.server.critics.explain import summarise
+from editcritic.server.critics.finding import DIMENSION_OF, Finding
+from editcritic.server.critics.network.calibration import read_calibration
+from editcritic.server.critics.network.findings import edited_region, read_findings
+from editcritic.server.critics.network.runner import Look, NetworkRunner, climb, load_network
+from editcritic.server.critics.network.verdict import judge, reportable
+from editcritic.server.critics.network.view import EditView, look_at, view_edit, view_whole
+from editcritic.server.critics.reporting import Frame, make_defect, make_maps, worst_first
+from editcritic.server.critics.views import outside_of
+from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.errors import Cancelled, EditCriticError
+
+__all__ = ["WEIGHTS", "NetworkCritic", "PreparedEdit"]
+
+VERSION = "1"
+WEIGHTS = Path(__file__).with_name("weights")
+"""Folder with `network.safetensors`, `calibration.json` and `alignment.safetensors`."""
+ALIGNMENT = "alignment.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedEdit:
+    """An edit, cut once for all its candidates.
+
+    Attributes:
+        view: what the network looks at.
+        frame: the photograph's part of it, for boxes and maps.
+        outside: (H, W) bool; where nothing may change.
+    """
+
+    view: EditView
+    frame: Frame
+    outside: NDArray[np.bool_]
+
+
+class NetworkCritic:
+    """Sees what measured evidence cannot: melted texture, bent shapes, foreign, doubled and missing parts.
+
+    A few million parameters, learned from photographs whose faults were put in (no labels). What is outside the
+    mask, and whether anything changed inside, is measured exactly as by `evidence`.
+
+    Args:
+        weights: folder with weights and calibration; the shipped ones by default. The shipped alignment head is
+            used where the folder has none.
+        device: "cpu" or "cuda".
+
+    Raises:
+        InvalidInput: the folder does not hold them.
+    """
+
+    def __init__(self, weights: Path = WEIGHTS, device: str = "cpu") -> None:
+        self._run = NetworkRunner(load_network(weights / "network.safetensors"), device)
+        self._calibration = read_calibration(weights / "calibration.json")
+        own = weights / ALIGNMENT
+        self._alignment = load_head(own if own.exists() else WEIGHTS / ALIGNMENT)
+
+    @property
+    def info(self) -> pb.CriticInfo:
+        """Name, version, and what is judged."""
+        return pb.CriticInfo(
+            identity=self._identity(),
+            description=(
+                "A small network that learned from photographs with faults put in: seams, colour, light, sharpness,"
+                " grain, melted and repeated texture, bent, doubled, missing and foreign parts, each with a map."
+                " Reads prompts of the embedded engine's vocabulary, abstains on others."
+            ),
+            dimensions=[
+                pb.DIMENSION_NATURALNESS,
+                pb.DIMENSION_HARMONY,
+                pb.DIMENSION_PRESERVATION,
+                pb.DIMENSION_PROMPT_ALIGNMENT,
+            ],
+            defect_kinds=sorted(DIMENSION_OF),
+            judges_previews=True,
+            device=str(self._run.device),
+        )
+
+    def prepare(self, edit: DecodedEdit) -> PreparedEdit:
+        """Cut the edit's window and name its regions."""
+        view = view_edit(edit)
+        height, width = edit.denoise_mask.shape
+        inside = view.within_photo(view.alpha >= 0.5)
+        frame = Frame(view.photo, view.side / view.window.width, (height, width), inside)
+        return PreparedEdit(view, frame, outside_of(edit))
+
+    def critique(self, tasks: Sequence[CritiqueTask], is_cancelled: Callable[[], bool]) -> list[Outcome]:
+        """One outcome for each task; each is judged alone, so a batch changes nothing."""
+        outcomes: list[Outcome] = []
+        for task in tasks:
+            if is_cancelled():
+                outcomes.append(Cancelled("nobody waits for this critique any more"))
+                continue
+            try:
+                outcomes.append(self._judge(task))
+            except EditCriticError as error:
+                outcomes.append(error)
+        return outcomes
+
+    def find_edit(self, source: NDArray[np.uint8], candidate: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Where a candidate was edited, without being told the mask (EPAIQA's grounding).
+
+        Args:
+            source: (H, W, 3) uint8.
+            candidate: (H, W, 3) uint8, of the source's size.
+
+        Returns:
+            (H, W) float32 in [0, 1]: how surely each pixel was edited.
+        """
+        view = view_whole(source)
+        window, whole = look_at(view, candidate)
+        found = edited_region(self._run(Look(view, window, whole, mask_known=False)), view)
+        size = (source.shape[1], source.shape[0])
+        return np.asarray(cv2.resize(found, size, interpolation=cv2.INTER_LINEAR), np.float32)
+
+    def ascend(
+        self, prepared: PreparedEdit, candidate: NDArray[np.uint8], levels: float, steps: int
+    ) -> NDArray[np.uint8]:
+        """A candidate whose inside is moved by at most `levels` of 255 towards a higher visual quality.
+
+        For measuring how far the score can be flattered; nothing in the loop uses it.
+        """
+        return climb(self._run, prepared.view, candidate, levels, steps)
+
+    def _judge(self, task: CritiqueTask) -> pb.Critique:
+        start = time.perf_counter()
+        prepared: PreparedEdit = task.prepared
+        progress = task.candidate.progress.fraction if task.candidate.progress is not None else None
+        window, whole = look_at(prepared.view, task.candidate.image)
+        output = self._run(Look(prepared.view, window, whole, 1.0 if progress is None else progress))
+        leak = find_leak(task.edit, task.candidate.image, prepared.outside)
+        findings = read_findings(output, self._calibration, prepared.view, window, leak, task)
+        reading = self._alignment.read(task.edit, task.candidate.image, progress)
+        mismatch = reading.finding()
+        findings += [mismatch] if mismatch else []
+        scores = judge(
+            output, self._calibration, prepared.view, prepared.outside, findings, reading.score, progress
+        )
+        critique = self._write(task, prepared, findings, scores, progress)
+        critique.timings.critique_ms = 1000 * (time.perf_counter() - start)
+        return critique
+
+    def _write(
+        self,
+        task: CritiqueTask,
+        prepared: PreparedEdit,
+        findings: Sequence[Finding],
+        scores: pb.Scores,
+        progress: float | None,
+    ) -> pb.Critique:
+        told = [finding for finding in findings if reportable(finding, progress)]
+        named = worst_first(told, task.options.max_defect_count)
+        defects = [make_defect(finding, prepared.frame) for finding in named]
+        critique = pb.Critique(
+            candidate_id=task.candidate.candidate_id,
+            critic=self._identity(),
+            scores=scores,
+            defects=defects,
+            explanation=summarise(defects, ["all that this critic looks for"], []),
+            measurements=[measured for finding in findings for measured in finding.evidence],
+        )
+        if task.options.heat_map:
+            critique.heat_maps.extend(make_maps(named, prepared.frame, task.options))
+        if task.candidate.progress is not None:
+            critique.progress.CopyFrom(task.candidate.progress)
+        return critique
+
+    def _identity(self) -> pb.CriticIdentity:
+        return pb.CriticIdentity(
+            name="network",
+            version=VERSION,
+            calibration=self._calibration.name,
+            score_meaning=(
+                "100 for an untouched photograph's own content, falling with the severity of faults that were put"
+                " into photographs; fitted on photographs that the network did not learn from."
+            ),
+        )

@@ -1,0 +1,149 @@
+"""The network with its weights, ready to judge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from editcritic.server.critics.network.model import SCORES, EditInput, EditNetwork, EditOutput
+from editcritic.server.critics.network.view import EditView, look_at
+from editcritic.v1.errors import InvalidInput
+
+__all__ = ["Look", "NetworkRunner", "climb", "load_network", "stack_looks"]
+
+_VISUAL = SCORES.index("visual_quality")
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """One candidate as the network is given it.
+
+    Attributes:
+        view: of its edit.
+        window: (S, S, 3) uint8.
+        whole: (96, 96, 3) uint8.
+        progress: share of the steps done; 1 for a finished candidate.
+        mask_known: False to let the network find the region.
+    """
+
+    view: EditView
+    window: NDArray[np.uint8]
+    whole: NDArray[np.uint8]
+    progress: float = 1.0
+    mask_known: bool = True
+
+
+def load_network(file: Path) -> EditNetwork:
+    """The network with the weights of a safetensors file.
+
+    Raises:
+        InvalidInput: the file is missing, broken, or of another network.
+    """
+    network = EditNetwork()
+    try:
+        weights = {name: tensor.float() for name, tensor in load_file(file).items()}
+        network.load_state_dict(weights | _counters(network))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise InvalidInput(f"{file} holds no weights of the network critic: {error}") from error
+    return network
+
+
+class NetworkRunner:
+    """`NetworkRunner(network)(look) -> EditOutput` of a batch of one.
+
+    Every candidate runs alone: on a CPU a batch saves nothing, and a score cannot depend on its neighbours.
+    """
+
+    def __init__(self, network: EditNetwork, device: str = "cpu") -> None:
+        self.device = torch.device(device)
+        self._network = _folded(network.eval()).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def __call__(self, look: Look) -> EditOutput:
+        """Judge one candidate."""
+        return self.forward(stack_looks([look], self.device))
+
+    def forward(self, given: EditInput) -> EditOutput:
+        """Judge a batch, with gradients where they are asked for."""
+        output: EditOutput = self._network(given)
+        return output
+
+
+def stack_looks(looks: Sequence[Look], device: torch.device) -> EditInput:
+    """Looks of one size as a batch."""
+    known = np.array([look.mask_known for look in looks], np.float32)
+    shown = known[:, None, None]
+
+    def tensor(arrays: Sequence[NDArray[Any]]) -> Tensor:
+        return torch.from_numpy(np.stack(arrays)).to(device)
+
+    def picture(arrays: Sequence[NDArray[np.uint8]]) -> Tensor:
+        return tensor(arrays).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    return EditInput(
+        candidate=picture([look.window for look in looks]),
+        source=picture([look.view.source for look in looks]),
+        alpha=tensor([look.view.alpha for look in looks] * shown)[:, None],
+        regions=tensor([look.view.regions for look in looks]),
+        whole=picture([look.whole for look in looks]),
+        whole_alpha=tensor([look.view.whole_alpha for look in looks] * shown)[:, None],
+        progress=torch.tensor([look.progress for look in looks], dtype=torch.float32, device=device),
+        mask_known=torch.from_numpy(known).to(device),
+    )
+
+
+def climb(
+    runner: NetworkRunner, view: EditView, candidate: NDArray[np.uint8], levels: float, steps: int
+) -> NDArray[np.uint8]:
+    """Projected gradient ascent on visual quality within `levels` of 255 inside the mask, (H, W, 3) uint8.
+
+    Source: Madry et al. 2018. Where the window was shrunk, the perturbation is enlarged back.
+    """
+    window, whole = look_at(view, candidate)
+    given = stack_looks([Look(view, window, whole)], runner.device)
+    alpha, reach = given.alpha, levels / 127.5
+    moved = torch.zeros_like(given.candidate)
+    for _ in range(steps):
+        moved.requires_grad_(True)
+        score = runner.forward(given._replace(candidate=given.candidate + alpha * moved)).mean[0, _VISUAL]
+        (gradient,) = torch.autograd.grad(score, moved)
+        moved = (moved.detach() + 0.4 * reach * gradient.sign()).clamp(-reach, reach)
+    change = (alpha * moved * 127.5)[0].permute(1, 2, 0).cpu().numpy()
+    return _put_back(view, candidate, change)
+
+
+def _put_back(view: EditView, candidate: NDArray[np.uint8], change: NDArray[np.float32]) -> NDArray[np.uint8]:
+    part = view.within_photo(change)
+    box = view.photo
+    if part.shape[:2] != (box.height, box.width):
+        part = np.asarray(cv2.resize(part, (box.width, box.height), interpolation=cv2.INTER_LINEAR))
+    moved = candidate.astype(np.float32)
+    moved[box.slices] += part
+    return np.clip(np.round(moved), 0, 255).astype(np.uint8)
+
+
+def _counters(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in network.state_dict().items() if not value.is_floating_point()}
+
+
+def _folded(network: EditNetwork) -> EditNetwork:
+    """The same function with every batch norm folded into the convolution before it."""
+    for module in network.modules():
+        if isinstance(module, nn.Sequential):
+            for place in range(len(module) - 1):
+                pair = module[place], module[place + 1]
+                if isinstance(pair[0], nn.Conv2d) and isinstance(pair[1], nn.BatchNorm2d):
+                    module[place] = fuse_conv_bn_eval(pair[0], pair[1])
+                    module[place + 1] = nn.Identity()
+    return network

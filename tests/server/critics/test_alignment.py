@@ -1,0 +1,121 @@
+"""Prompt alignment within a closed vocabulary, and silence outside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from editcritic.plugin.tabletop_alignment import draw_example, near_misses, tabletop_vocabulary
+from editcritic.server.critics.alignment import NONE, AlignmentHead, load_head
+from editcritic.server.critics.base import DecodedEdit
+from editcritic.server.critics.network.critic import WEIGHTS
+from editcritic.server.training.alignment import Example, save_head, train_alignment
+from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.errors import InvalidInput
+
+
+@pytest.fixture(scope="module")
+def head() -> AlignmentHead:
+    return load_head(WEIGHTS / "alignment.safetensors")
+
+
+@pytest.fixture(scope="module")
+def photos() -> list[Image.Image]:
+    return [Image.fromarray(np.asarray(getattr(data, name)())) for name in ("coffee", "astronaut", "chelsea")]
+
+
+@pytest.fixture(scope="module")
+def examples(photos: list[Image.Image]) -> list[Example]:
+    rng = np.random.default_rng(31)
+    drawn = (draw_example(photos, rng) for _ in range(80))
+    return [example for example in drawn if example.words["shape"] != NONE][:40]
+
+
+def read(head: AlignmentHead, example: Example, prompt: str) -> pb.Score:
+    edit = DecodedEdit("e", example.image, example.mask, prompt=prompt)
+    return head.read(edit, example.image).score
+
+
+def test_the_right_prompt_scores_above_a_near_miss(head: AlignmentHead, examples: list[Example]) -> None:
+    rng = np.random.default_rng(3)
+    hits = []
+    for example in examples:
+        right, wrong = near_misses(example, rng)
+        own = read(head, example, right).value
+        hits += [own > read(head, example, prompt).value for prompt in wrong]
+    assert len(hits) == 3 * len(examples)
+    assert np.mean(hits) > 0.85
+
+
+@pytest.mark.parametrize("prompt", ["a shiny red elephant", "draw Mona Lisa", "ein roter Ball"])
+def test_an_unknown_word_makes_it_abstain_and_name_its_vocabulary(
+    head: AlignmentHead, examples: list[Example], prompt: str
+) -> None:
+    score = read(head, examples[0], prompt)
+    assert score.status == pb.SCORE_STATUS_ABSTAINED
+    assert score.abstention_reason == pb.ABSTENTION_REASON_UNKNOWN_WORDS
+    assert "cylinder" in score.abstention_detail
+    assert prompt.split()[-1].lower() in score.abstention_detail
+
+
+def test_without_a_prompt_there_is_nothing_to_compare(head: AlignmentHead, examples: list[Example]) -> None:
+    assert read(head, examples[0], " ").abstention_reason == pb.ABSTENTION_REASON_NO_PROMPT
+    assert read(head, examples[0], "a the").abstention_reason == pb.ABSTENTION_REASON_UNKNOWN_WORDS
+
+
+def test_an_early_preview_is_not_read(head: AlignmentHead, examples: list[Example]) -> None:
+    example = examples[0]
+    edit = DecodedEdit("e", example.image, example.mask, prompt="a red ball")
+    assert head.read(edit, example.image, 0.1).score.abstention_reason == pb.ABSTENTION_REASON_TOO_EARLY
+    assert head.read(edit, example.image, 0.8).score.status == pb.SCORE_STATUS_SCORED
+
+
+def test_a_mismatch_says_what_was_asked_and_what_is_seen(
+    head: AlignmentHead, examples: list[Example]
+) -> None:
+    for example in examples:
+        other = "red" if example.words["colour"] != "red" else "blue"
+        edit = DecodedEdit("e", example.image, example.mask, prompt=f"a {other} {example.words['shape']}")
+        finding = head.read(edit, example.image).finding()
+        if finding is not None and example.words["colour"] in finding.place:
+            assert finding.kind == pb.DEFECT_KIND_PROMPT_MISMATCH
+            assert repr(other) in finding.place
+            return
+    pytest.fail("no wrong colour was noticed")
+
+
+def test_synonyms_articles_and_removals_are_understood() -> None:
+    vocabulary = tabletop_vocabulary()
+    assert vocabulary.read("The GLOSSY violet sphere!") == (
+        {"finish": "shiny", "colour": "purple", "shape": "ball"},
+        [],
+    )
+    assert vocabulary.read("nothing") == ({"shape": NONE}, [])
+
+
+def test_a_head_can_be_taught_saved_and_read_again(photos: list[Image.Image], tmp_path: Path) -> None:
+    vocabulary = tabletop_vocabulary()
+    told: list[int] = []
+    network = train_alignment(
+        lambda rng: draw_example(photos, rng),
+        vocabulary,
+        steps=1,
+        seed=1,
+        told=lambda step, _: told.append(step),
+    )
+    save_head(network, vocabulary, tmp_path / "head.safetensors")
+    again = load_head(tmp_path / "head.safetensors")
+    assert again.vocabulary.slots["colour"] == list(vocabulary.slots["colour"])
+    likelihoods = again.likelihoods(np.zeros((80, 80, 3), np.uint8), np.ones((80, 80), np.float32))
+    for words in likelihoods.values():
+        assert sum(words.values()) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_file_that_is_no_head_is_told(tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").write_bytes(b"nothing")
+    with pytest.raises(InvalidInput, match="no alignment head"):
+        load_head(tmp_path / "x.safetensors")

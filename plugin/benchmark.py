@@ -20,12 +20,14 @@ from skimage import data
 
 from editcritic.plugin.client import Client, make_candidate, make_edit
 from editcritic.plugin.embedded import EmbeddedServer
-from editcritic.server.critics import load_critic
+from editcritic.server.critics import DEFAULT_CRITIC, load_critic
 from editcritic.server.critics.base import Critic, CritiqueTask, DecodedCandidate, DecodedEdit
 
 __all__ = ["benchmark_rows", "run_benchmark"]
 
 REGION_PX = 256
+WINDOW_PX = 320
+"""What the network critic looks at around such a region; the yardstick is timed at this size."""
 BATCH = 16
 _COLD_STARTS = 3
 _VERSIONS = ("editcritic", "numpy", "opencv-python-headless", "scipy", "grpcio", "protobuf")
@@ -34,7 +36,7 @@ Measure = Callable[[], object]
 
 
 def run_benchmark(
-    *, repeats: int, progress: Callable[[str], object] = lambda _text: None, critic: str = "evidence"
+    *, repeats: int, progress: Callable[[str], object] = lambda _text: None, critic: str = DEFAULT_CRITIC
 ) -> dict[str, Any]:
     """Measure one critic.
 
@@ -79,6 +81,8 @@ def benchmark_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("prepare one edit", _shown(alone["prepare_ms"], "ms")),
         ("critique, batch of 1", _shown(alone["critique_batch_1_ms"], "ms")),
         (f"critique, batch of {BATCH}, each", _shown(alone[f"critique_batch_{BATCH}_ms_each"], "ms")),
+        (f"MobileNetV3-Small at {WINDOW_PX} px", _shown(alone["mobilenet_v3_small_ms"], "ms")),
+        ("critique, batch of 1, to it", f"{alone['ratio_to_mobilenet_v3_small']['median']:.1f}x"),
         ("call over gRPC", _shown(grpc["call_ms"], "ms")),
         ("  to the same work in process", f"{grpc['call_ratio']:.2f}x"),
         ("candidate on an open stream", _shown(grpc["stream_ms"], "ms")),
@@ -109,12 +113,31 @@ def _in_process(
         prepare=lambda: critic.prepare(edit),
         one=lambda: critic.critique([task], _never),
         many=lambda: critic.critique(batch, _never),
+        yardstick=_yardstick(),
     )
+    ratios = [one / other for one, other in zip(times["one"], times["yardstick"], strict=True)]
     return {
+        "mobilenet_v3_small_ms": _milliseconds(times["yardstick"]),
+        "ratio_to_mobilenet_v3_small": {"median": statistics.median(ratios), "count": len(ratios)},
         "prepare_ms": _milliseconds(times["prepare"]),
         "critique_batch_1_ms": _milliseconds(times["one"]),
         f"critique_batch_{BATCH}_ms_each": _milliseconds([each / BATCH for each in times["many"]]),
     }
+
+
+def _yardstick() -> Measure:
+    """One forward pass of a well-known small network at the size of the critic's window."""
+    import torch
+
+    from editcritic.plugin.yardstick import mobilenet_v3_small
+
+    network, picture = mobilenet_v3_small(), torch.zeros(1, 3, WINDOW_PX, WINDOW_PX)
+
+    def run() -> object:
+        with torch.inference_mode():
+            return network(picture)
+
+    return run
 
 
 def _over_grpc(

@@ -15,11 +15,12 @@ from skimage import data
 
 from editcritic.plugin.client import make_candidate, make_edit
 from editcritic.refine.masks import feathered
+from editcritic.server.critics import DEFAULT_CRITIC
 from editcritic.v1 import critic_pb2 as pb
 
 __all__ = ["DEMO_CRITIC", "DEMO_ENGINE", "DEMO_PROMPT", "Demo", "demo_edit", "make_demo"]
 
-DEMO_CRITIC = "evidence"
+DEMO_CRITIC = DEFAULT_CRITIC
 DEMO_ENGINE = "tabletop"
 DEMO_PROMPT = "a shiny blue ball"
 _CENTRE, _AXES = (480, 318), (78, 58)

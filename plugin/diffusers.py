@@ -22,6 +22,7 @@ from editcritic.refine.journal import Journal
 from editcritic.refine.loop import Refinement
 from editcritic.refine.pipelines import DiffusersEngine
 from editcritic.refine.request import completed_request
+from editcritic.server.critics import DEFAULT_CRITIC
 from editcritic.v1 import refine_pb2
 from editcritic.v1.errors import InvalidInput, error_from_status
 from editcritic.v1.images import decode_image
@@ -49,7 +50,7 @@ class CriticInpaint:
 
     Args:
         pipeline: any diffusers inpainting pipeline.
-        critic: who judges; by default a server of one's own with the `evidence` critic.
+        critic: who judges; by default a server of one's own with the default critic.
         candidates: first answers to choose from. rounds: repairs. journal: where runs are kept.
         **known: overrides for the engine's capabilities, native=512 for one.
     """
@@ -65,7 +66,7 @@ class CriticInpaint:
         **known: Any,
     ) -> None:
         self._pipeline, self._known = pipeline, known
-        self._critic: Critic = critic or EmbeddedCritic("evidence")
+        self._critic: Critic = critic or EmbeddedCritic(DEFAULT_CRITIC)
         self._candidates, self._rounds, self._journal = candidates, rounds, journal
 
     def __call__(

@@ -10,12 +10,13 @@ from editcritic.plugin.cli.bench import bench_critic, bench_engine, bench_loop
 from editcritic.plugin.cli.console import stdout
 from editcritic.plugin.cli.demo import demo
 from editcritic.plugin.cli.edit import edit
-from editcritic.plugin.cli.evaluate import evaluate
+from editcritic.plugin.cli.evaluate import evaluate, opinions
 from editcritic.plugin.cli.generate import generate
 from editcritic.plugin.cli.history import history
 from editcritic.plugin.cli.rank import rank
 from editcritic.plugin.cli.score import score
 from editcritic.plugin.cli.serve import PASS_THROUGH, serve
+from editcritic.plugin.cli.train import train
 from editcritic.plugin.cli.verdict import verdict
 
 __all__ = ["app"]
@@ -35,6 +36,8 @@ app.command()(rank)
 app.command(context_settings=PASS_THROUGH, add_help_option=False)(serve)
 app.command()(verdict)
 app.command("eval")(evaluate)
+app.command()(opinions)
+app.add_typer(train, name="train")
 _bench = typer.Typer(
     help="Measure speed, prompt-following, and what the loop is worth.", no_args_is_help=True
 )

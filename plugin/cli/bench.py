@@ -12,6 +12,7 @@ from rich.table import Table
 from editcritic.plugin.cli.console import command, stderr, stdout
 from editcritic.plugin.cli.inputs import Json, connected
 from editcritic.plugin.judging import ServedCritic
+from editcritic.server.critics import DEFAULT_CRITIC
 
 __all__ = ["bench_critic", "bench_engine", "bench_loop"]
 
@@ -25,7 +26,7 @@ Seed = Annotated[int, typer.Option(min=0, help="Names edits and seeds.")]
 @command
 def bench_critic(
     repeats: Annotated[int, typer.Option(help="Measurements of each figure.")] = 20,
-    critic: Annotated[str, typer.Option("--critic", help="Critic to measure.")] = "evidence",
+    critic: Annotated[str, typer.Option("--critic", help="Critic to measure.")] = DEFAULT_CRITIC,
     out: Out = None,
     as_json_only: Json = False,
 ) -> None:
@@ -76,7 +77,7 @@ def bench_loop(
     candidates: Annotated[int, typer.Option(min=1, max=64, help="First answers of each edit.")] = 4,
     rounds: Annotated[int, typer.Option(min=0, max=4, help="Repairs of each edit.")] = 2,
     engine: EngineName = "tabletop",
-    critic: Annotated[str, typer.Option(help="Critic that judges.")] = "evidence",
+    critic: Annotated[str, typer.Option(help="Critic that judges.")] = DEFAULT_CRITIC,
     seed: Seed = 900,
     plot: Annotated[Path | None, typer.Option(help="Draw quality against cost to this file.")] = None,
     out: Out = None,

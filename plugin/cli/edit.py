@@ -21,13 +21,13 @@ from editcritic.plugin.cli.inputs import BlendMask, Json, Mask, Prompt, Server, 
 from editcritic.plugin.editing import default_journal_path, make_refine_request
 from editcritic.plugin.judging import EmbeddedCritic, ServedCritic
 from editcritic.plugin.report_parts import enum_words
+from editcritic.server.critics import DEFAULT_CRITIC
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
 from editcritic.v1.errors import error_from_status
 
 __all__ = ["edit", "judging", "run_and_show", "tell"]
 
-CRITIC = "evidence"
 _STOPPED = 130
 
 JournalPath = Annotated[
@@ -58,7 +58,7 @@ def edit(
     target: Annotated[float, typer.Option(min=0, max=100, help="Overall score that is good enough.")] = 80,
     max_seconds: Annotated[float, typer.Option(min=0, help="Time in all; 0: no limit.")] = 0,
     max_steps: Annotated[int, typer.Option(min=0, help="Denoising steps in all; 0: no limit.")] = 0,
-    critic: Annotated[str, typer.Option(help="Critic that judges.")] = CRITIC,
+    critic: Annotated[str, typer.Option(help="Critic that judges.")] = DEFAULT_CRITIC,
     server: Server = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",

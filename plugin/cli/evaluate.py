@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import Progress
@@ -13,8 +13,13 @@ from rich.table import Table
 
 from editcritic.plugin.cli.console import command, stderr, stdout
 from editcritic.plugin.cli.inputs import Json
+from editcritic.server.critics import DEFAULT_CRITIC
 
-__all__ = ["evaluate", "report_table"]
+if TYPE_CHECKING:
+    from editcritic.server.training.report import EvaluationReport
+    from editcritic.server.training.suites.results import SuiteResult
+
+__all__ = ["evaluate", "opinions", "report_table"]
 
 
 @command
@@ -28,36 +33,99 @@ def evaluate(
     limit: Annotated[int, typer.Option(help="Most photographs; 0 for all.")] = 0,
     seed: Annotated[int, typer.Option(help="Decides masks, contents and faults.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes.")] = 2,
-    critic: Annotated[str, typer.Option("--critic", help="Critic to evaluate.")] = "evidence",
+    critic: Annotated[str, typer.Option("--critic", help="Critic to evaluate.")] = DEFAULT_CRITIC,
+    suites: Annotated[
+        bool, typer.Option("--suites", help="Ask everything: preference, sanity, calibration, baselines.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for eval.html and eval.json.")
+    ] = None,
     as_json_only: Json = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
 ) -> None:
     """Measure a critic: false alarms on clean edits; order, detection and place of injected defects."""
-    from editcritic.server.training.evaluation import evaluate as run
+    from editcritic.server.critics import load_critic
+    from editcritic.server.training.evaluation import list_jobs, observe_all
+    from editcritic.server.training.report import summarise_observations
 
+    jobs = list_jobs(images, masks=masks, manifest=manifest, split=split, limit=limit, seed=seed)
     with Progress(console=stderr, transient=True) as progress:
         task = progress.add_task(f"judging with {critic}", total=None)
 
         def on_progress(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        report = run(
-            critic,
-            images,
-            masks=masks,
-            manifest=manifest,
-            split=split,
-            limit=limit,
-            seed=seed,
-            workers=workers,
-            progress=on_progress,
-        )
+        observations = observe_all(critic, jobs, workers, on_progress)
+        report = summarise_observations(critic, observations, photographs=len(jobs), seed=seed)
+        results: list[SuiteResult] = []
+        if suites:
+            from editcritic.server.training.suites.running import run_suites
+
+            asked = progress.add_task("suites", total=None)
+            results = list(
+                run_suites(
+                    load_critic(critic),
+                    jobs,
+                    observations,
+                    lambda name: progress.update(asked, description=name),
+                )
+            )
+    if out is not None:
+        _write(report, results, out)
     if as_json_only:
-        stdout.print_json(json.dumps(report.to_dict()))
+        stdout.print_json(json.dumps(_as_json(report, results)))
     elif markdown:
         stdout.print(report.to_markdown(), markup=False, soft_wrap=True)
     else:
         stdout.print(report_table(report.columns, report.rows()))
+        for result in results:
+            stdout.print(_suite_table(result))
+
+
+@command
+def opinions(
+    table: Annotated[Path, typer.Option("--table", help="CSV of opinions.")],
+    images: Annotated[Path, typer.Option("--images", help="Folder of the files that it names.")],
+    layout: Annotated[str, typer.Option(help="Whose columns: see docs/commands.md.")],
+    critic: Annotated[str, typer.Option("--critic", help="Critic to compare.")] = DEFAULT_CRITIC,
+    as_json_only: Json = False,
+) -> None:
+    """Compare a critic with people's opinions: SRCC, PLCC, KRCC, or the order of pairs."""
+    from editcritic.server.critics import load_critic
+    from editcritic.server.training.suites.opinion import LAYOUTS, opinion_result, read_opinions
+    from editcritic.v1.errors import InvalidInput
+
+    if layout not in LAYOUTS:
+        raise InvalidInput(f"there is no layout {layout!r}; known are {', '.join(LAYOUTS)}")
+    chosen = LAYOUTS[layout]
+    result = opinion_result(load_critic(critic), read_opinions(table, images, chosen), chosen)
+    if as_json_only:
+        stdout.print_json(json.dumps(result.to_dict()))
+    else:
+        stdout.print(_suite_table(result))
+
+
+def _as_json(report: EvaluationReport, results: Sequence[SuiteResult]) -> dict[str, Any]:
+    return report.to_dict() | {"suites": [result.to_dict() for result in results]}
+
+
+def _write(report: EvaluationReport, results: Sequence[SuiteResult], folder: Path) -> None:
+    from editcritic.server.training.page import evaluation_page
+
+    folder.mkdir(parents=True, exist_ok=True)
+    page = evaluation_page(report, results, f"Evaluation of the critic {report.critic}")
+    (folder / "eval.html").write_text(page, encoding="utf-8")
+    (folder / "eval.json").write_text(
+        json.dumps(_as_json(report, results), indent=1) + "\n", encoding="utf-8"
+    )
+
+
+def _suite_table(result: SuiteResult) -> Table:
+    table = Table("figure", "value", "cases", "reached", title=result.name, caption=result.question)
+    for figure in result.figures:
+        reached = {None: "", True: "yes", False: "no"}[figure.reached]
+        table.add_row(figure.name, f"{figure.value:.4g}", str(figure.count), reached)
+    return table
 
 
 def report_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

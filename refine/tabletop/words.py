@@ -8,7 +8,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["COLOURS", "FINISHES", "KNOWN", "REMOVAL", "SIZES", "THINGS", "Wish", "known_words", "read_prompt"]
+__all__ = [
+    "ARTICLES",
+    "COLOURS",
+    "FINISHES",
+    "KNOWN",
+    "REMOVAL",
+    "SIZES",
+    "SYNONYMS",
+    "THINGS",
+    "Wish",
+    "known_words",
+    "read_prompt",
+]
 
 THINGS = ("ball", "cube", "cone", "cylinder", "ring", "star")
 COLOURS: dict[str, tuple[float, float, float]] = {
@@ -27,9 +39,9 @@ COLOURS: dict[str, tuple[float, float, float]] = {
 FINISHES = ("shiny", "matte")
 SIZES = ("small", "large")
 REMOVAL = "background"
-_ARTICLES = ("a", "an", "the", "and")
+ARTICLES = ("a", "an", "the", "and")
 # What people write for the same thing; the model only ever sees the word on the right.
-_SYNONYMS = {
+SYNONYMS = {
     "sphere": "ball",
     "orb": "ball",
     "box": "cube",
@@ -91,8 +103,8 @@ def read_prompt(prompt: str) -> Wish:
 
     When two words of one group occur, the first counts for the wish; both stay in `text`.
     """
-    words = [_SYNONYMS.get(word, word) for word in re.findall(r"[^\W_]+", prompt.lower())]
-    words = [word for word in words if word not in _ARTICLES]
+    words = [SYNONYMS.get(word, word) for word in re.findall(r"[^\W_]+", prompt.lower())]
+    words = [word for word in words if word not in ARTICLES]
     kept = [word for word in words if word in KNOWN]
     unknown = tuple(dict.fromkeys(word for word in words if word not in KNOWN))
     return Wish(

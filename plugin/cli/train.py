@@ -1,0 +1,242 @@
+"""`editcritic train`: teach the network critic from photographs alone, adapt it, calibrate it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress, TextColumn, TimeRemainingColumn
+
+from editcritic.plugin.cli.console import command, stderr, stdout
+
+__all__ = [
+    "train",
+    "train_adapt",
+    "train_alignment_head",
+    "train_calibrate",
+    "train_gallery",
+    "train_network",
+    "train_verdicts",
+]
+
+Images = Annotated[Path, typer.Option("--images", help="Folder of photographs (PNG, JPEG, WebP).")]
+Masks = Annotated[Path | None, typer.Option("--masks", help="Object masks, <photo>_<anything>.png.")]
+Manifest = Annotated[Path | None, typer.Option(help="CSV with the columns file and split.")]
+Split = Annotated[str, typer.Option(help="Use only this split of the manifest.")]
+Seed = Annotated[int, typer.Option(min=0, help="Names everything that is drawn.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", help="Folder of weights; by default the shipped ones.")
+]
+
+train = typer.Typer(
+    help="Teach the network critic from photographs alone; adapt and calibrate it.", no_args_is_help=True
+)
+
+
+@train.command("network")
+@command
+def train_network(
+    images: Images,
+    out: Out,
+    masks: Masks = None,
+    manifest: Manifest = None,
+    split: Split = "",
+    stages: Annotated[
+        str, typer.Option(help="Stages to carry out, with commas; by default all that are left.")
+    ] = "",
+    steps: Annotated[int, typer.Option(min=0, help="Steps of each stage; 0 for their own numbers.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that draw pairs.")] = 1,
+    seed: Seed = 0,
+) -> None:
+    """Carry out the training stages, or go on where a run in this folder stopped."""
+    from editcritic.server.training.curves import draw_log
+    from editcritic.server.training.recipes import Material, train_network
+    from editcritic.server.training.stages import STAGES
+    from editcritic.server.training.trainer import Report
+
+    with _progress("{task.fields[told]}") as progress:
+        task = progress.add_task("reading photographs", total=None, told="")
+
+        def on_report(report: Report) -> None:
+            told = " ".join(f"{name} {value:.3f}" for name, value in report.losses.items())
+            progress.update(
+                task, description=report.stage, completed=report.step, total=report.steps, told=told
+            )
+
+        weights = train_network(
+            Material(images, masks, manifest, split),
+            out,
+            stages=[name.strip() for name in stages.split(",") if name.strip()] or tuple(STAGES),
+            seed=seed,
+            device=device,
+            workers=workers,
+            steps=steps,
+            told=on_report,
+        )
+    if (out / "log.csv").exists():
+        draw_log(out / "log.csv", out / "log.png")
+    stdout.print(f"{weights}; curves in {out / 'log.png'}", markup=False)
+
+
+@train.command("calibrate")
+@command
+def train_calibrate(
+    images: Images,
+    out: Out,
+    masks: Masks = None,
+    manifest: Manifest = None,
+    split: Split = "",
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="network.safetensors; by default that of --out.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the calibration, told to clients.")] = "custom-1",
+    seed: Seed = 0,
+) -> None:
+    """Fit scores and thresholds on the photographs that training left aside; no labels."""
+    from editcritic.server.training.recipes import Material, calibrate
+
+    with _progress() as progress:
+        task = progress.add_task("judging", total=None)
+        calibrate(
+            weights or out / "network.safetensors",
+            Material(images, masks, manifest, split),
+            out,
+            name=name,
+            seed=seed,
+            told=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    stdout.print(str(out / "calibration.json"), markup=False)
+
+
+@train.command("verdicts")
+@command
+def train_verdicts(
+    verdicts: Annotated[Path, typer.Option("--verdicts", help="SQLite file that a server kept.")],
+    out: Out,
+    weights: Weights = None,
+    method: Annotated[
+        str, typer.Option(help="temperature, isotonic, or auto (isotonic from 40 verdicts).")
+    ] = "auto",
+) -> None:
+    """Move the scale of the scores to 20 to 50 verdicts of people; the order of scores stays."""
+    from editcritic.server.critics.network.critic import WEIGHTS
+    from editcritic.server.training.verdict_calibration import calibrate_on_verdicts
+
+    told = calibrate_on_verdicts(verdicts, weights or WEIGHTS, out, method)
+    stdout.print(
+        f"{told.count} verdicts, {told.method}: error {told.error_before:.3f} -> {told.error_after:.3f}"
+        f" (expected calibration error, left out in turn); {out}",
+        markup=False,
+    )
+
+
+@train.command("adapt")
+@command
+def train_adapt(
+    images: Images,
+    out: Out,
+    engine: Annotated[str, typer.Option("--engine", "-e", help="tabletop, a pipeline folder, a hub id.")],
+    masks: Masks = None,
+    manifest: Manifest = None,
+    split: Split = "",
+    weights: Weights = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Prompts for the engine, one a line; needed but for tabletop.")
+    ] = None,
+    count: Annotated[int, typer.Option("--count", "-n", min=10, help="Edits that the engine answers.")] = 200,
+    engine_steps: Annotated[int, typer.Option(min=2, help="Steps of the engine's best answer.")] = 20,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 300,
+    seed: Seed = 0,
+) -> None:
+    """Adapt to a new generator without a label: its answers with all, few and very few steps."""
+    from editcritic.plugin.engine_answers import answer_edits, tabletop_prompts
+    from editcritic.refine.engine import load_engine
+    from editcritic.refine.tabletop.photos import read_photos
+    from editcritic.server.critics.network.critic import WEIGHTS
+    from editcritic.server.training.recipes import Material, adapt
+
+    asked = prompts.read_text(encoding="utf-8").splitlines() if prompts else tabletop_prompts(count, seed)
+    with _progress() as progress:
+        task = progress.add_task(f"{engine} answers", total=count)
+        answer_edits(
+            load_engine(engine),
+            read_photos(images),
+            [line for line in asked if line.strip()],
+            out / "answers",
+            count=count,
+            steps=engine_steps,
+            seed=seed,
+            told=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+        task = progress.add_task("adapting", total=steps)
+        figures = adapt(
+            weights or WEIGHTS,
+            out / "answers",
+            Material(images, masks, manifest, split),
+            out,
+            steps=steps,
+            seed=seed,
+            told=lambda done, _loss: progress.update(task, completed=done),
+        )
+    stdout.print(
+        f"pairs of the engine in order, on edits left aside: {100 * figures['before']:.1f} % before,"
+        f" {100 * figures['after']:.1f} % after, of {figures['pairs']:.0f}; {out}",
+        markup=False,
+    )
+
+
+@train.command("alignment")
+@command
+def train_alignment_head(
+    images: Images,
+    out: Out,
+    steps: Annotated[int, typer.Option(min=1, help="Batches of 128.")] = 2600,
+    seed: Seed = 0,
+) -> None:
+    """Teach the alignment head the tabletop engine's words, from renderings over photographs."""
+    from editcritic.plugin.tabletop_alignment import draw_example, tabletop_vocabulary
+    from editcritic.refine.tabletop.photos import read_photos
+    from editcritic.server.training.alignment import save_head, train_alignment
+
+    photos, vocabulary = read_photos(images), tabletop_vocabulary()
+    with _progress() as progress:
+        task = progress.add_task("learning words", total=steps)
+        network = train_alignment(
+            lambda rng: draw_example(photos, rng),
+            vocabulary,
+            steps,
+            seed,
+            lambda done, _loss: progress.update(task, completed=done),
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    save_head(network, vocabulary, out / "alignment.safetensors")
+    stdout.print(str(out / "alignment.safetensors"), markup=False)
+
+
+@train.command("gallery")
+@command
+def train_gallery(
+    images: Images,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Picture to write.")],
+    masks: Masks = None,
+    manifest: Manifest = None,
+    split: Split = "",
+    count: Annotated[int, typer.Option("--count", "-n", min=1, max=200, help="Groups to show.")] = 12,
+    side: Annotated[int, typer.Option(help="Side of the windows; a multiple of 32.")] = 256,
+    seed: Seed = 0,
+) -> None:
+    """Draw label-free pairs as a contact sheet: the same groups that training sees."""
+    from editcritic.server.training.gallery import draw_gallery
+    from editcritic.server.training.recipes import Material, gallery_source
+
+    source = gallery_source(Material(images, masks, manifest, split), side, seed)
+    draw_gallery([source.group(i) for i in range(count)]).save(out)
+    stdout.print(str(out), markup=False)
+
+
+def _progress(*columns: str) -> Progress:
+    told = [TextColumn(column) for column in columns]
+    return Progress(*Progress.get_default_columns()[:3], TimeRemainingColumn(), *told, console=stderr)

@@ -84,18 +84,22 @@ def _learned(
     kind: int, presence: float, small: Plane, measured: Plane, calibration: Calibration, view: EditView
 ) -> Finding:
     name = pb.DefectKind.Name(pb.DefectKind.ValueType(kind)).removeprefix("DEFECT_KIND_")
-    severity = calibration.severity(name, presence)
-    heat = view.within_photo(_enlarged(small, view.side))
-    inside = view.within_photo(view.alpha >= 0.5)
-    share = float(heat[inside].mean()) if inside.any() else 0.0
+    strength = strength_of(calibration.severity(name, presence))
+    coarse = cv2.resize(view.alpha, small.shape[::-1], interpolation=cv2.INTER_AREA) >= 0.5
+    share = float(small[coarse].mean()) if coarse.any() else 0.0
     evidence = [figure("map_share", share, "fraction"), figure("presence", presence, "fraction")]
     if kind in _FIGURE_OF:
         evidence.insert(0, _figure_of(kind, measured))
+    if strength < 1.0:
+        # Place and map of what will not be named cost more than the network itself.
+        return Finding(pb.DefectKind.ValueType(kind), strength, evidence)
+    heat = view.within_photo(_enlarged(small, view.side))
+    inside = view.within_photo(view.alpha >= 0.5)
     # A map without a peak shows nothing: the whole inside is meant then.
     shown = heat if float(heat.max()) > 0.3 else inside.astype(np.float32)
     return Finding(
         pb.DefectKind.ValueType(kind),
-        strength_of(severity),
+        strength,
         evidence,
         shown / max(float(shown.max()), 1e-6),
         place_words(np.where(shown > 0.2, shown, 0), inside, view.within_photo(_near_border(view))),

@@ -1,9 +1,14 @@
-"""Answers of an engine to edits of photographs, as material to adapt a critic to it."""
+"""Answers of an engine to edits of photographs, as material to adapt a critic to it.
+
+Three ways in which an engine is known to get worse without anyone's label: fewer steps, more and more guidance, and
+the photograph's own content sent through its autoencoder again and again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +23,10 @@ __all__ = ["answer_edits", "tabletop_prompts"]
 
 _LONGEST = 384
 _STEP_SHARES = (1.0, 0.35, 0.2, 0.1)
+_GUIDANCE_FACTORS = (1.0, 3.0, 6.0, 12.0)
+_ROUND_TRIPS = 3
+_LEAST_STRENGTH = 0.05
+"""So little noise that what comes back is the autoencoder's copy."""
 _MASK_SHARE = (0.03, 0.1)
 
 
@@ -32,9 +41,11 @@ def answer_edits(
     seed: int = 0,
     told: Callable[[int, int], None] | None = None,
 ) -> list[EngineAnswers]:
-    """Have `count` edits answered with all steps, a third, a fifth and a tenth of them; keep them in `folder`.
+    """Have `count` edits answered four times each, falling in quality; keep them in `folder`.
 
-    Edits that the folder holds already are not made again.
+    In turn: with all steps, a third, a fifth and a tenth of them; with one to twelve times the usual guidance; and
+    the photograph itself after no, one, two and three round trips through the autoencoder. Edits that the folder
+    holds already are not made again.
     """
     made = []
     for number in range(count):
@@ -71,10 +82,52 @@ def _answer(
     photo = _bounded(photos[int(rng.integers(len(photos)))])
     mask = draw_mask((photo.shape[0], photo.shape[1]), int(rng.integers(2**31)), _MASK_SHARE)
     prompt = prompts[seed[1] % len(prompts)]
-    own_seed = int(rng.integers(2**31))
-    counts = [max(1, round(share * steps)) for share in _STEP_SHARES]
-    images = [engine.candidate(photo, mask, prompt, seed=own_seed, steps=each).result() for each in counts]
-    return EngineAnswers(name, photo, mask, images, prompt, [f"{each} steps" for each in counts])
+    edit = _Edit(engine, photo, mask, prompt, int(rng.integers(2**31)), steps)
+    images, made = (_fewer_steps, _more_guidance, _round_trips)[seed[1] % 3](edit)
+    return EngineAnswers(name, photo, mask, images, prompt, made)
+
+
+class _Edit(NamedTuple):
+    engine: Engine
+    photo: NDArray[np.uint8]
+    mask: NDArray[np.float32]
+    prompt: str
+    seed: int
+    steps: int
+
+
+_Answers = tuple[list[NDArray[np.uint8]], list[str]]
+
+
+def _fewer_steps(edit: _Edit) -> _Answers:
+    counts = [max(1, round(share * edit.steps)) for share in _STEP_SHARES]
+    made = [
+        edit.engine.candidate(edit.photo, edit.mask, edit.prompt, seed=edit.seed, steps=each).result()
+        for each in counts
+    ]
+    return made, [f"{each} steps" for each in counts]
+
+
+def _more_guidance(edit: _Edit) -> _Answers:
+    usual = edit.engine.capabilities.default_guidance
+    scales = [usual * factor for factor in _GUIDANCE_FACTORS]
+    made = [
+        edit.engine.candidate(
+            edit.photo, edit.mask, edit.prompt, seed=edit.seed, steps=edit.steps, guidance=scale
+        ).result()
+        for scale in scales
+    ]
+    return made, [f"guidance {scale:g}" for scale in scales]
+
+
+def _round_trips(edit: _Edit) -> _Answers:
+    made = [edit.photo]
+    for _ in range(_ROUND_TRIPS):
+        again = edit.engine.candidate(
+            made[-1], edit.mask, "", seed=edit.seed, steps=edit.steps, strength=_LEAST_STRENGTH
+        )
+        made.append(again.result())
+    return made, [f"{number} round trips" for number in range(len(made))]
 
 
 def _bounded(photo: Image.Image) -> NDArray[np.uint8]:

@@ -18,11 +18,13 @@ CRITICS = {
     "evidence": "editcritic.server.critics.evidence:EvidenceCritic",
     "network": "editcritic.server.critics.network.critic:NetworkCritic",
     "ensemble": "editcritic.server.critics.ensemble:EnsembleCritic",
+    "dual_encoder": "editcritic.server.critics.dual_encoder.critic:open_dual_encoder",
     "dummy": "editcritic.server.critics.dummy:DummyCritic",
 }
-"""Name -> "module:class". The first is the default."""
+"""Name -> "module:class", or a function that opens one. The first is the default."""
 DEFAULT_CRITIC = next(iter(CRITICS))
-_WITH_WEIGHTS = frozenset({"network"})
+_WITH_WEIGHTS = frozenset({"network", "dual_encoder"})
+_WITHOUT_OWN_WEIGHTS = frozenset({"dual_encoder"})
 
 
 def critic_name(spec: str) -> str:
@@ -31,7 +33,9 @@ def critic_name(spec: str) -> str:
 
 
 def load_critic(spec: str) -> Critic:
-    """Build a critic from its name, or from `name@folder` to give it other weights than those that it comes with.
+    """Build a critic from its name, or from `name@weights` to give it other weights than those that it comes with.
+
+    Weights are a folder; `dual_encoder` comes with none and takes the id of a model on a hub too.
 
     Raises:
         NotFound: there is none of that name; the message lists those there are.
@@ -48,5 +52,9 @@ def load_critic(spec: str) -> Critic:
     build = getattr(importlib.import_module(module), class_name)
     if folder and name not in _WITH_WEIGHTS:
         raise InvalidInput(f"the critic {name!r} has no weights that {spec!r} could replace")
+    if not folder and name in _WITHOUT_OWN_WEIGHTS:
+        raise InvalidInput(
+            f"the critic {name!r} comes without weights: say {name}@folder, or {name}@owner/model for a hub's"
+        )
     critic: Critic = build(Path(folder)) if folder else build()
     return critic

@@ -1,0 +1,115 @@
+"""A dual encoder of transformers: pictures and texts as points of one space (CLIP, SigLIP and their kin)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from editcritic.v1.errors import InvalidInput
+
+__all__ = ["DualEncoder", "Encoder"]
+
+Pixels = NDArray[np.uint8]
+
+
+class Encoder(Protocol):
+    """Pictures and texts as points of one space.
+
+    Attributes:
+        name: of the model, told to clients.
+        model_type: its family.
+        device: where it runs.
+    """
+
+    name: str
+    model_type: str
+    device: torch.device
+
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        """Texts as points of length 1, (N, D) float32."""
+
+    def pictures(self, pictures: Sequence[Pixels]) -> Tensor:
+        """Pictures (h, w, 3) uint8 as points of length 1, (N, D) float32."""
+
+
+class DualEncoder:
+    """`encoder.pictures([...])` and `encoder.texts([...])`, both (N, D) float32 of length 1.
+
+    Every item runs alone, so a point never depends on its neighbours.
+
+    Args:
+        name: a folder, or the id of a model on a hub ("owner/name"): only what is named is ever downloaded.
+        device: "cpu", "cuda", or "" for a GPU where there is one.
+
+    Raises:
+        InvalidInput: transformers is missing, or there is no dual encoder with safetensors weights of that name.
+    """
+
+    def __init__(self, name: str, device: str = "") -> None:
+        self.name = Path(name).name if Path(name).is_dir() else name
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._model, self._tokenizer, self._processor = _load(name)
+        self._model = self._model.to(self.device).eval()
+        # SigLIP was trained on texts of one length; CLIP takes each as long as it is.
+        self.model_type = str(self._model.config.model_type)
+        siglip = "siglip" in self.model_type
+        self._padding = "max_length" if siglip else "longest"
+        self._longest = self._model.config.text_config.max_position_embeddings
+
+    @torch.inference_mode()
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        """Texts as points, (N, D); what is longer than the model reads is cut."""
+        points = []
+        for text in texts:
+            tokens = self._tokenizer(
+                [text],
+                padding=self._padding,
+                truncation=True,
+                max_length=self._longest,
+                return_tensors="pt",
+            )
+            known = {name: tokens[name].to(self.device) for name in ("input_ids", "attention_mask")}
+            if self._padding == "max_length":
+                known.pop("attention_mask")
+            points.append(_pooled(self._model.get_text_features(**known)))
+        return torch.cat(points).cpu()
+
+    @torch.inference_mode()
+    def pictures(self, pictures: Sequence[Pixels]) -> Tensor:
+        """Pictures (h, w, 3) uint8 as points, (N, D)."""
+        points = []
+        for picture in pictures:
+            pixels = self._processor(images=[picture], return_tensors="pt", input_data_format="channels_last")
+            points.append(
+                _pooled(self._model.get_image_features(pixel_values=pixels["pixel_values"].to(self.device)))
+            )
+        return torch.cat(points).cpu()
+
+
+def _load(name: str) -> tuple[Any, Any, Any]:
+    try:
+        from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+    except ImportError as error:
+        raise InvalidInput("dual encoders need transformers: pip install 'editcritic[models]'") from error
+    here = Path(name).is_dir()
+    options = {"local_files_only": here, "trust_remote_code": False}
+    try:
+        model = AutoModel.from_pretrained(name, use_safetensors=True, dtype=torch.float32, **options)
+        parts = [kind.from_pretrained(name, **options) for kind in (AutoTokenizer, AutoImageProcessor)]
+    except (OSError, ValueError, KeyError) as error:
+        raise InvalidInput(f"{name} holds no dual encoder with safetensors weights: {error}") from error
+    if not (hasattr(model, "get_text_features") and hasattr(model, "get_image_features")):
+        raise InvalidInput(f"{name} is a {type(model).__name__}, which does not compare texts with pictures")
+    return model, *parts
+
+
+def _pooled(features: Any) -> Tensor:
+    points: Tensor = features if isinstance(features, Tensor) else features.pooler_output
+    return F.normalize(points.float(), dim=-1)

@@ -19,12 +19,13 @@ CRITICS = {
     "network": "editcritic.server.critics.network.critic:NetworkCritic",
     "ensemble": "editcritic.server.critics.ensemble:EnsembleCritic",
     "dual_encoder": "editcritic.server.critics.dual_encoder.critic:open_dual_encoder",
+    "multimodal": "editcritic.server.critics.multimodal.critic:open_multimodal",
     "dummy": "editcritic.server.critics.dummy:DummyCritic",
 }
 """Name -> "module:class", or a function that opens one. The first is the default."""
 DEFAULT_CRITIC = next(iter(CRITICS))
-_WITH_WEIGHTS = frozenset({"network", "dual_encoder"})
-_WITHOUT_OWN_WEIGHTS = frozenset({"dual_encoder"})
+_WITH_WEIGHTS = frozenset({"network", "dual_encoder", "multimodal"})
+_WITHOUT_OWN_WEIGHTS = frozenset({"dual_encoder", "multimodal"})
 
 
 def critic_name(spec: str) -> str:
@@ -35,7 +36,7 @@ def critic_name(spec: str) -> str:
 def load_critic(spec: str) -> Critic:
     """Build a critic from its name, or from `name@weights` to give it other weights than those that it comes with.
 
-    Weights are a folder; `dual_encoder` comes with none and takes the id of a model on a hub too.
+    Weights are a folder; `dual_encoder` and `multimodal` come with none and take the id of a model on a hub too.
 
     Raises:
         NotFound: there is none of that name; the message lists those there are.

@@ -1,0 +1,131 @@
+"""A multimodal model of transformers, asked two things: how likely each of some words is, and for a short text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from editcritic.v1.errors import InvalidInput, ServerFault
+
+__all__ = ["MultimodalModel", "open_model"]
+
+Pixels = NDArray[np.uint8]
+
+
+class MultimodalModel:
+    """Any image-text-to-text model with its processor; every question runs alone, nothing is sampled.
+
+    Args:
+        model: `AutoModelForImageTextToText`, on its device.
+        processor: of the same folder, with a chat template.
+        name: told to clients.
+    """
+
+    def __init__(self, model: Any, processor: Any, name: str) -> None:
+        self._model, self._processor, self.name = model.eval(), processor, name
+        self.model_type = str(model.config.model_type)
+        self.device = model.device
+        self._tokenizer = getattr(processor, "tokenizer", processor)
+
+    def first_tokens(self, words: Sequence[str]) -> list[int]:
+        """The token that each word begins with at the start of a line.
+
+        Raises:
+            InvalidInput: two words begin with the same token: one forward pass could not tell them apart.
+        """
+        tokens = [self._tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in words]
+        if len(set(tokens)) < len(words):
+            raise InvalidInput(
+                f"{self.name} begins two of {', '.join(words)} with the same token; they cannot be told apart"
+            )
+        return tokens
+
+    @torch.inference_mode()
+    def word_probabilities(
+        self, pictures: Sequence[Pixels], question: str, words: Sequence[str], begin: str = ""
+    ) -> list[float]:
+        """How likely the answer goes on with each word, among these words only; one forward pass.
+
+        Args:
+            pictures: (h, w, 3) uint8, in the order in which they are spoken of.
+            begin: how the answer begins; the words follow it.
+        """
+        tokens = self.first_tokens(words)
+        logits = self._model(**self._asked(pictures, question, begin)).logits[0, -1, tokens].float()
+        probabilities: list[float] = torch.softmax(logits, -1).tolist()
+        if not np.isfinite(probabilities).all():
+            raise ServerFault(f"{self.name} gave no finite likelihoods")
+        return probabilities
+
+    @torch.inference_mode()
+    def write(self, pictures: Sequence[Pixels], question: str, most_tokens: int) -> str:
+        """The likeliest answer, token by token.
+
+        Raises:
+            ServerFault: it was not at its end after `most_tokens`.
+        """
+        asked = self._asked(pictures, question, "")
+        written = self._model.generate(
+            **asked,
+            max_new_tokens=most_tokens,
+            do_sample=False,
+            num_beams=1,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+        )[0, asked["input_ids"].shape[1] :]
+        ends = self._model.generation_config.eos_token_id
+        if not set(written.tolist()) & set(ends if isinstance(ends, list) else [ends]):
+            raise ServerFault(f"{self.name}'s answer was not at its end after {most_tokens} tokens")
+        text: str = self._tokenizer.decode(written, skip_special_tokens=True)
+        return text
+
+    def _asked(self, pictures: Sequence[Pixels], question: str, begin: str) -> Any:
+        content = [{"type": "image"} for _ in pictures] + [{"type": "text", "text": question}]
+        text = self._processor.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        images = [Image.fromarray(picture) for picture in pictures]
+        batch = self._processor(text=[text + begin], images=images, return_tensors="pt")
+        return batch.to(self.device)
+
+
+def open_model(name: str, device: str = "", bits: int = 0) -> MultimodalModel:
+    """The model of a folder, or of a hub by its id; float32 on a CPU, bfloat16 on a GPU.
+
+    Args:
+        device: "cpu", "cuda", or "" for a GPU where there is one.
+        bits: 4 to load it quantised (bitsandbytes, a GPU); 0 for as it is.
+
+    Raises:
+        InvalidInput: a package is missing, or there is no such model with safetensors weights and a chat template.
+    """
+    try:
+        from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
+    except ImportError as error:
+        raise InvalidInput("multimodal models need transformers: pip install 'editcritic[models]'") from error
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    here = Path(name).is_dir()
+    options: dict[str, Any] = {"local_files_only": here, "trust_remote_code": False}
+    quantised = {"quantization_config": BitsAndBytesConfig(load_in_4bit=True)} if bits == 4 else {}
+    try:
+        processor = AutoProcessor.from_pretrained(name, **options)
+        model = AutoModelForImageTextToText.from_pretrained(
+            name,
+            use_safetensors=True,
+            dtype=torch.bfloat16 if place.startswith("cuda") else torch.float32,
+            **options,
+            **quantised,
+        )
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise InvalidInput(f"{name} holds no multimodal model that can be loaded: {error}") from error
+    if getattr(processor, "chat_template", None) is None:
+        raise InvalidInput(f"{name} has no chat template: how to show it pictures is not known")
+    shown = Path(name).name if here else name
+    return MultimodalModel(model if quantised else model.to(place), processor, shown)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from editcritic.plugin.pictures import Picture, make_edit
+from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
 
 __all__ = ["default_journal_path", "make_refine_request"]
@@ -35,12 +36,14 @@ def make_refine_request(
     target: float | None = None,
     max_steps: int = 0,
     max_seconds: float = 0.0,
+    acceptance: str = "",
 ) -> refine_pb2.RefineRequest:
     """What is asked of the loop; zeros and None leave its defaults.
 
     Args:
         candidates: first answers. rounds: repairs, 0 to 4. target: overall score at which to stop.
         max_steps: denoising steps in all. max_seconds: time in all.
+        acceptance: critic that decides whether repairs are kept; empty: the one that steers the search.
 
     Raises:
         ImageError: a file cannot be read, or an array is no picture.
@@ -62,4 +65,5 @@ def make_refine_request(
         repair_round_count=rounds,
         target_score=target,
     )
-    return refine_pb2.RefineRequest(edit=edit, sampling=sampling, budget=budget)
+    held_out = pb.CritiqueOptions(critic=acceptance) if acceptance else None
+    return refine_pb2.RefineRequest(edit=edit, sampling=sampling, budget=budget, acceptance=held_out)

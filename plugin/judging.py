@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from editcritic.plugin.client import Client, CritiqueStream
 from editcritic.plugin.embedded import EmbeddedServer
+from editcritic.server.critics import critic_name
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import (
     DeadlineExceeded,
@@ -68,12 +69,12 @@ class EmbeddedCritic:
     """A critic in a server of one's own. When that dies it is started again and the edit goes on.
 
     Args:
-        critic: name in the registry. heat_map: ask for maps.
+        critic: name in the registry, or `name@weights`. heat_map: ask for maps.
     """
 
     def __init__(self, critic: str, *, heat_map: bool = True) -> None:
         self.server = EmbeddedServer([critic], ["--no-verdicts"])
-        self._critic, self._heat_map = critic, heat_map
+        self._critic, self._heat_map = critic_name(critic), heat_map
 
     @contextmanager
     def open(self, edit: pb.Edit) -> Iterator[_RestartingJudge]:

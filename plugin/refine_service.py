@@ -102,7 +102,10 @@ class RefineService(refine_pb2_grpc.RefineServiceServicer):
 
     def _start(self, request: refine_pb2.RefineRequest, loop: asyncio.AbstractEventLoop) -> Refinement:
         engine = self._engine(request.sampling.engine)
-        return Refinement(engine, _HostedCritic(self._hosts, request.critique, loop), request, self._journal)
+        search = _HostedCritic(self._hosts, request.critique, loop)
+        held_out = _HostedCritic(self._hosts, request.acceptance, loop)
+        acceptance = held_out if request.HasField("acceptance") else None
+        return Refinement(engine, search, request, self._journal, acceptance)
 
     def _completed(self, request: refine_pb2.RefineRequest) -> refine_pb2.RefineRequest:
         if request.resume_edit_id:

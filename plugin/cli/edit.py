@@ -59,6 +59,9 @@ def edit(
     max_seconds: Annotated[float, typer.Option(min=0, help="Time in all; 0: no limit.")] = 0,
     max_steps: Annotated[int, typer.Option(min=0, help="Denoising steps in all; 0: no limit.")] = 0,
     critic: Annotated[str, typer.Option(help="Critic that judges.")] = DEFAULT_CRITIC,
+    acceptance: Annotated[
+        str, typer.Option(help="Another critic, which decides whether repairs are kept.")
+    ] = "",
     server: Server = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
@@ -103,13 +106,14 @@ def edit(
                     target=target,
                     max_steps=max_steps,
                     max_seconds=max_seconds,
+                    acceptance=acceptance,
                 )
             )
     name = request.sampling.engine or engine
     with stderr.status(f"opening {name}"):
         opened = load_engine(name, device=device, dtype=dtype, offload=offload, offline=offline)  # type: ignore[arg-type]
-    with judging(server, critic) as judge:
-        run = Refinement(opened, judge, request, kept)
+    with judging(server, critic) as judge, judging(server, acceptance) as other:
+        run = Refinement(opened, judge, request, kept, other)
         events = run_and_show(run)
     result = events[-1].result
     out.write_bytes(result.image.encoded.data)
@@ -123,8 +127,10 @@ def edit(
 
 @contextmanager
 def judging(server: str, critic: str) -> Iterator[Any]:
-    """The named critic at a server, or at one that starts by itself."""
-    if server:
+    """The named critic at a server, or at one that starts by itself; None for an empty name."""
+    if not critic:
+        yield None
+    elif server:
         with connected(server) as client:
             yield ServedCritic(client, critic)
     else:

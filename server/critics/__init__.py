@@ -6,7 +6,6 @@ To add one: a module, one line here, one test. CONTRIBUTING.md walks through it.
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 
 from editcritic.server.critics.base import Critic
 from editcritic.v1 import critic_pb2 as pb
@@ -17,14 +16,14 @@ __all__ = ["CRITICS", "DEFAULT_CRITIC", "critic_name", "load_critic"]
 CRITICS = {
     "evidence": "editcritic.server.critics.evidence:EvidenceCritic",
     "network": "editcritic.server.critics.network.critic:NetworkCritic",
-    "ensemble": "editcritic.server.critics.ensemble:EnsembleCritic",
+    "ensemble": "editcritic.server.critics.ensemble:open_ensemble",
     "dual_encoder": "editcritic.server.critics.dual_encoder.critic:open_dual_encoder",
     "multimodal": "editcritic.server.critics.multimodal.critic:open_multimodal",
     "dummy": "editcritic.server.critics.dummy:DummyCritic",
 }
 """Name -> "module:class", or a function that opens one. The first is the default."""
 DEFAULT_CRITIC = next(iter(CRITICS))
-_WITH_WEIGHTS = frozenset({"network", "dual_encoder", "multimodal"})
+_WITH_WEIGHTS = frozenset({"network", "ensemble", "dual_encoder", "multimodal"})
 _WITHOUT_OWN_WEIGHTS = frozenset({"dual_encoder", "multimodal"})
 
 
@@ -36,7 +35,8 @@ def critic_name(spec: str) -> str:
 def load_critic(spec: str) -> Critic:
     """Build a critic from its name, or from `name@weights` to give it other weights than those that it comes with.
 
-    Weights are a folder; `dual_encoder` and `multimodal` come with none and take the id of a model on a hub too.
+    Weights are a folder; `dual_encoder` and `multimodal` come with none and take the id of a model on a hub too; for
+    `ensemble` it names members and weights: `ensemble@network:0.7+evidence:0.3`.
 
     Raises:
         NotFound: there is none of that name; the message lists those there are.
@@ -57,5 +57,5 @@ def load_critic(spec: str) -> Critic:
         raise InvalidInput(
             f"the critic {name!r} comes without weights: say {name}@folder, or {name}@owner/model for a hub's"
         )
-    critic: Critic = build(Path(folder)) if folder else build()
+    critic: Critic = build(folder) if folder else build()
     return critic

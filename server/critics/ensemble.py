@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,14 +11,17 @@ import numpy as np
 from editcritic.server.critics.base import Critic, CritiqueTask, DecodedEdit, Outcome
 from editcritic.server.critics.explain import summarise
 from editcritic.server.critics.reporting import DEFAULT_MAX_DEFECTS
-from editcritic.server.critics.scoring import abstained_as, scored
+from editcritic.server.critics.scoring import Abstention, abstained, abstained_as, scored
 from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.errors import InvalidInput
 
-__all__ = ["MEMBERS", "EnsembleCritic"]
+__all__ = ["MEMBERS", "MOST_DISAGREEMENT", "EnsembleCritic", "open_ensemble"]
 
-VERSION = "1"
+VERSION = "2"
 MEMBERS: Mapping[str, float] = {"network": 0.7, "evidence": 0.3}
 """Weight of each member in every score that it gives; those that abstain have none."""
+MOST_DISAGREEMENT = 30.0
+"""Weighted standard deviation of the members' values from which their mean says nothing."""
 _SCORES = (
     "naturalness",
     "harmony",
@@ -30,6 +34,8 @@ _SCORES = (
 
 class EnsembleCritic:
     """Weighted means of scores, disagreement as uncertainty, the gravest defect of each kind.
+
+    Where the members disagree widely about a score, there is none: a person should look.
 
     Args:
         members: critics and their weights; by default those of `MEMBERS`.
@@ -105,6 +111,31 @@ class EnsembleCritic:
         )
 
 
+def open_ensemble(members: str = "") -> EnsembleCritic:
+    """The ensemble of members and weights, "network:0.7+evidence:0.3+dual_encoder@folder:0.5".
+
+    Raises:
+        InvalidInput: a member without a weight above 0, or an ensemble in an ensemble.
+        NotFound: there is no critic of that name.
+    """
+    return EnsembleCritic([_member(each) for each in members.split("+")] if members else None)
+
+
+def _member(told: str) -> tuple[Critic, float]:
+    from editcritic.server.critics import load_critic
+
+    spec, _, weight = told.rpartition(":")
+    try:
+        share = float(weight)
+    except ValueError:
+        share = math.nan
+    if not spec or not 0 < share < math.inf:
+        raise InvalidInput(f"the member {told!r} needs a weight above 0, as in network:0.7")
+    if spec.partition("@")[0] == "ensemble":
+        raise InvalidInput("an ensemble is no member of an ensemble; name its members")
+    return load_critic(spec), share
+
+
 def _default_members() -> list[tuple[Critic, float]]:
     from editcritic.server.critics import load_critic
 
@@ -125,6 +156,11 @@ def _joined(scores: Sequence[pb.Score], weights: Sequence[float]) -> pb.Score:
     spreads = np.array([score.stddev for score, _ in told])
     mean = float((shares * values).sum())
     disagreement = float((shares * np.square(values - mean)).sum())
+    if disagreement > MOST_DISAGREEMENT**2:
+        told_values = ", ".join(f"{value:.0f}" for value in values)
+        return abstained(
+            Abstention(pb.ABSTENTION_REASON_DISAGREEMENT, f"The critics disagree too widely: {told_values}.")
+        )
     return scored(mean, float(np.sqrt(np.square(shares * spreads).sum() + disagreement)))
 
 

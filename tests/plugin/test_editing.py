@@ -152,7 +152,7 @@ async def refining(tmp_path: Path) -> AsyncIterator[Any]:
         refine_pb2_grpc.add_RefineServiceServicer_to_server(RefineService(hosts, ["dummy"], journal), server)
         return refine_pb2.DESCRIPTOR.services_by_name["RefineService"].full_name
 
-    settings = ServerSettings(port=0, critics=("dummy",), workers=2)
+    settings = ServerSettings(port=0, critics=("dummy", "evidence"), workers=2)
     async with CriticServer(settings, [add]) as server, grpc.aio.insecure_channel(server.address) as channel:
         yield refine_pb2_grpc.RefineServiceStub(channel)
 
@@ -227,6 +227,26 @@ async def test_bad_requests_are_refused_and_the_server_goes_on(
         _ = [event async for event in refining.Refine(request)]
     assert told.value.code() == code
     assert [event async for event in refining.Refine(request_of(files, candidates=1))][-1].HasField("result")
+
+
+async def test_another_critic_may_decide_what_is_kept(refining: Any, files: Path) -> None:
+    named = []
+    for acceptance in ("evidence", ""):
+        request = request_of(files, candidates=1, acceptance=acceptance)
+        events = [event async for event in refining.Refine(request)]
+        started = events[0].started
+        named.append((started.search_critic.name, started.acceptance_critic.name))
+    assert named == [("dummy", "evidence"), ("dummy", "dummy")]
+
+
+def test_the_command_takes_two_critics_and_tells_them_apart(run: Run, files: Path) -> None:
+    done = run(
+        "edit", *EDIT, *KEPT, "-n", "1", "--critic", "dummy", "--acceptance", "evidence", "--id", "two"
+    )
+    assert done.returncode == 0, done.stderr
+    events = Journal(files / "journal.sqlite3").events("two")
+    assert events[0].started.acceptance_critic.name == "evidence"
+    assert events[0].started.search_critic.name == "dummy"
 
 
 def test_the_drop_in_is_called_like_a_pipeline(files: Path) -> None:

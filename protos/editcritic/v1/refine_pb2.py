@@ -15,57 +15,57 @@ from editcritic.v1 import critic_pb2 as editcritic_dot_v1_dot_critic__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65\x64itcritic/v1/refine.proto\x12\reditcritic.v1\x1a\x1a\x65\x64itcritic/v1/critic.proto\x1a\x17google/rpc/status.proto\"\x8e\x02\n\rRefineRequest\x12!\n\x04\x65\x64it\x18\x01 \x01(\x0b\x32\x13.editcritic.v1.Edit\x12\x30\n\x08sampling\x18\x02 \x01(\x0b\x32\x1e.editcritic.v1.SamplingOptions\x12+\n\x06\x62udget\x18\x03 \x01(\x0b\x32\x1b.editcritic.v1.RefineBudget\x12\x30\n\x08\x63ritique\x18\x04 \x01(\x0b\x32\x1e.editcritic.v1.CritiqueOptions\x12\x31\n\x06\x65vents\x18\x05 \x01(\x0b\x32!.editcritic.v1.RefineEventOptions\x12\x16\n\x0eresume_edit_id\x18\x06 \x01(\t\"\xbe\x01\n\x0fSamplingOptions\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\x17\n\x0f\x63\x61ndidate_count\x18\x02 \x01(\x05\x12\x11\n\x04seed\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nstep_count\x18\x04 \x01(\x05\x12\x15\n\x08strength\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x1b\n\x0eguidance_scale\x18\x06 \x01(\x01H\x02\x88\x01\x01\x42\x07\n\x05_seedB\x0b\n\t_strengthB\x11\n\x0f_guidance_scale\"\x9d\x01\n\x0cRefineBudget\x12\x18\n\x10\x65valuation_count\x18\x01 \x01(\x03\x12\x0f\n\x07time_ms\x18\x02 \x01(\x03\x12\x1f\n\x12repair_round_count\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x19\n\x0ctarget_score\x18\x04 \x01(\x01H\x01\x88\x01\x01\x42\x15\n\x13_repair_round_countB\x0f\n\r_target_score\"?\n\x12RefineEventOptions\x12\x16\n\x0epreview_images\x18\x01 \x01(\x08\x12\x11\n\theat_maps\x18\x02 \x01(\x08\"\xde\x03\n\x0eRefineResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x12\n\nelapsed_ms\x18\x02 \x01(\x03\x12,\n\x07started\x18\x03 \x01(\x0b\x32\x19.editcritic.v1.RunStartedH\x00\x12<\n\x11\x63\x61ndidate_started\x18\x04 \x01(\x0b\x32\x1f.editcritic.v1.CandidateStartedH\x00\x12.\n\x07preview\x18\x05 \x01(\x0b\x32\x1b.editcritic.v1.PreviewTakenH\x00\x12+\n\x08\x63ritique\x18\x06 \x01(\x0b\x32\x17.editcritic.v1.CritiqueH\x00\x12>\n\x12\x63\x61ndidate_finished\x18\x07 \x01(\x0b\x32 .editcritic.v1.CandidateFinishedH\x00\x12+\n\x08\x64\x65\x63ision\x18\x08 \x01(\x0b\x32\x17.editcritic.v1.DecisionH\x00\x12\x38\n\x0f\x63\x61ndidate_error\x18\t \x01(\x0b\x32\x1d.editcritic.v1.CandidateErrorH\x00\x12-\n\x06result\x18\n \x01(\x0b\x32\x1b.editcritic.v1.RefineResultH\x00\x42\x07\n\x05\x65vent\"\x97\x02\n\nRunStarted\x12\x0f\n\x07\x65\x64it_id\x18\x01 \x01(\t\x12)\n\x06\x65ngine\x18\x02 \x01(\x0b\x32\x19.editcritic.v1.EngineInfo\x12\x34\n\rsearch_critic\x18\x03 \x01(\x0b\x32\x1d.editcritic.v1.CriticIdentity\x12\x38\n\x11\x61\x63\x63\x65ptance_critic\x18\x04 \x01(\x0b\x32\x1d.editcritic.v1.CriticIdentity\x12\x30\n\x08sampling\x18\x05 \x01(\x0b\x32\x1e.editcritic.v1.SamplingOptions\x12+\n\x06\x62udget\x18\x06 \x01(\x0b\x32\x1b.editcritic.v1.RefineBudget\"~\n\x10\x43\x61ndidateStarted\x12\x14\n\x0c\x63\x61ndidate_id\x18\x01 \x01(\t\x12\x0c\n\x04seed\x18\x02 \x01(\x03\x12\x1b\n\x13parent_candidate_id\x18\x03 \x01(\t\x12)\n\x06\x61\x63tion\x18\x04 \x01(\x0e\x32\x19.editcritic.v1.ActionKind\"\xa1\x01\n\x0cPreviewTaken\x12\x14\n\x0c\x63\x61ndidate_id\x18\x01 \x01(\t\x12\x32\n\x08progress\x18\x02 \x01(\x0b\x32 .editcritic.v1.DenoisingProgress\x12#\n\x05image\x18\x03 \x01(\x0b\x32\x14.editcritic.v1.Image\x12\"\n\x06region\x18\x04 \x01(\x0b\x32\x12.editcritic.v1.Box\"h\n\x11\x43\x61ndidateFinished\x12\x14\n\x0c\x63\x61ndidate_id\x18\x01 \x01(\t\x12#\n\x05image\x18\x02 \x01(\x0b\x32\x14.editcritic.v1.Image\x12\x18\n\x10\x65valuation_count\x18\x03 \x01(\x03\"\xb5\x01\n\x08\x44\x65\x63ision\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.editcritic.v1.DecisionKind\x12\x14\n\x0c\x63\x61ndidate_id\x18\x02 \x01(\t\x12.\n\x06\x61\x63tion\x18\x03 \x01(\x0b\x32\x1e.editcritic.v1.SuggestedAction\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x18\n\x0bprobability\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_probability\"\x8b\x02\n\x0cRefineResult\x12\x14\n\x0c\x63\x61ndidate_id\x18\x01 \x01(\t\x12#\n\x05image\x18\x02 \x01(\x0b\x32\x14.editcritic.v1.Image\x12)\n\x08\x63ritique\x18\x03 \x01(\x0b\x32\x17.editcritic.v1.Critique\x12.\n\x0bstop_reason\x18\x04 \x01(\x0e\x32\x19.editcritic.v1.StopReason\x12\x18\n\x10\x65valuation_count\x18\x05 \x01(\x03\x12\x18\n\x0bplain_score\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12!\n\x05\x65rror\x18\x07 \x01(\x0b\x32\x12.google.rpc.StatusB\x0e\n\x0c_plain_score\"\x14\n\x12ListEnginesRequest\"A\n\x13ListEnginesResponse\x12*\n\x07\x65ngines\x18\x01 \x03(\x0b\x32\x19.editcritic.v1.EngineInfo\"\xf1\x01\n\nEngineInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0epipeline_class\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x16\n\x0enative_side_px\x18\x04 \x01(\x05\x12\x16\n\x0etakes_strength\x18\x05 \x01(\x08\x12\x1d\n\x15takes_negative_prompt\x18\x06 \x01(\x08\x12\x30\n\x0cprompt_style\x18\x07 \x01(\x0e\x32\x1a.editcritic.v1.PromptStyle\x12\x1a\n\x12\x64\x65\x66\x61ult_step_count\x18\x08 \x01(\x05\x12\x0e\n\x06\x64\x65vice\x18\t \x01(\t\"!\n\x0eGetEditRequest\x12\x0f\n\x07\x65\x64it_id\x18\x01 \x01(\t\"c\n\x0fGetEditResponse\x12!\n\x04\x65\x64it\x18\x01 \x01(\x0b\x32\x13.editcritic.v1.Edit\x12-\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1d.editcritic.v1.RefineResponse\"9\n\x10ListEditsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"W\n\x11ListEditsResponse\x12)\n\x05\x65\x64its\x18\x01 \x03(\x0b\x32\x1a.editcritic.v1.EditSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb2\x01\n\x0b\x45\x64itSummary\x12\x0f\n\x07\x65\x64it_id\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x17\n\x0fstarted_unix_ms\x18\x03 \x01(\x03\x12.\n\x0bstop_reason\x18\x04 \x01(\x0e\x32\x19.editcritic.v1.StopReason\x12\x14\n\x07overall\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\x0f\x63\x61ndidate_count\x18\x06 \x01(\x05\x42\n\n\x08_overall*\xdf\x01\n\x0c\x44\x65\x63isionKind\x12\x1d\n\x19\x44\x45\x43ISION_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44\x45\x43ISION_KIND_DROP\x10\x01\x12\x18\n\x14\x44\x45\x43ISION_KIND_SELECT\x10\x02\x12\x18\n\x14\x44\x45\x43ISION_KIND_REPAIR\x10\x03\x12\x16\n\x12\x44\x45\x43ISION_KIND_KEEP\x10\x04\x12\x1b\n\x17\x44\x45\x43ISION_KIND_ROLL_BACK\x10\x05\x12\x18\n\x14\x44\x45\x43ISION_KIND_ACCEPT\x10\x06\x12\x15\n\x11\x44\x45\x43ISION_KIND_ASK\x10\x07*\xe8\x01\n\nStopReason\x12\x1b\n\x17STOP_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aSTOP_REASON_TARGET_REACHED\x10\x01\x12\x1c\n\x18STOP_REASON_BUDGET_SPENT\x10\x02\x12\x1e\n\x1aSTOP_REASON_NO_ACTION_LEFT\x10\x03\x12\x17\n\x13STOP_REASON_NO_GAIN\x10\x04\x12\x19\n\x15STOP_REASON_CANCELLED\x10\x05\x12\x13\n\x0fSTOP_REASON_ASK\x10\x06\x12\x16\n\x12STOP_REASON_FAILED\x10\x07*c\n\x0bPromptStyle\x12\x1c\n\x18PROMPT_STYLE_UNSPECIFIED\x10\x00\x12\x1c\n\x18PROMPT_STYLE_DESCRIPTION\x10\x01\x12\x18\n\x14PROMPT_STYLE_COMMAND\x10\x02\x32\xc8\x02\n\rRefineService\x12G\n\x06Refine\x12\x1c.editcritic.v1.RefineRequest\x1a\x1d.editcritic.v1.RefineResponse0\x01\x12T\n\x0bListEngines\x12!.editcritic.v1.ListEnginesRequest\x1a\".editcritic.v1.ListEnginesResponse\x12H\n\x07GetEdit\x12\x1d.editcritic.v1.GetEditRequest\x1a\x1e.editcritic.v1.GetEditResponse\x12N\n\tListEdits\x12\x1f.editcritic.v1.ListEditsRequest\x1a .editcritic.v1.ListEditsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65\x64itcritic/v1/refine.proto\x12\reditcritic.v1\x1a\x1a\x65\x64itcritic/v1/critic.proto\x1a\x17google/rpc/status.proto\"\xc2\x02\n\rRefineRequest\x12!\n\x04\x65\x64it\x18\x01 \x01(\x0b\x32\x13.editcritic.v1.Edit\x12\x30\n\x08sampling\x18\x02 \x01(\x0b\x32\x1e.editcritic.v1.SamplingOptions\x12+\n\x06\x62udget\x18\x03 \x01(\x0b\x32\x1b.editcritic.v1.RefineBudget\x12\x30\n\x08\x63ritique\x18\x04 \x01(\x0b\x32\x1e.editcritic.v1.CritiqueOptions\x12\x31\n\x06\x65vents\x18\x05 \x01(\x0b\x32!.editcritic.v1.RefineEventOptions\x12\x16\n\x0eresume_edit_id\x18\x06 \x01(\t\x12\x32\n\nacceptance\x18\x07 \x01(\x0b\x32\x1e.editcritic.v1.CritiqueOptions\"\xbe\x01\n\x0fSamplingOptions\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\x17\n\x0f\x63\x61ndidate_count\x18\x02 \x01(\x05\x12\x11\n\x04seed\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\nstep_count\x18\x04 \x01(\x05\x12\x15\n\x08strength\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x1b\n\x0eguidance_scale\x18\x06 \x01(\x01H\x02\x88\x01\x01\x42\x07\n\x05_seedB\x0b\n\t_strengthB\x11\n\x0f_guidance_scale\"\x9d\x01\n\x0cRefineBudget\x12\x18\n\x10\x65valuation_count\x18\x01 \x01(\x03\x12\x0f\n\x07time_ms\x18\x02 \x01(\x03\x12\x1f\n\x12repair_round_count\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x19\n\x0ctarget_score\x18\x04 \x01(\x01H\x01\x88\x01\x01\x42\x15\n\x13_repair_round_countB\x0f\n\r_target_score\"?\n\x12RefineEventOptions\x12\x16\n\x0epreview_images\x18\x01 \x01(\x08\x12\x11\n\theat_maps\x18\x02 \x01(\x08\"\xde\x03\n\x0eRefineResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x12\n\nelapsed_ms\x18\x02 \x01(\x03\x12,\n\x07started\x18\x03 \x01(\x0b\x32\x19.editcritic.v1.RunStartedH\x00\x12<\n\x11\x63\x61ndidate_started\x18\x04 \x01(\x0b\x32\x1f.editcritic.v1.CandidateStartedH\x00\x12.\n\x07preview\x18\x05 \x01(\x0b\x32\x1b.editcritic.v1.PreviewTakenH\x00\x12+\n\x08\x63ritique\x18\x06 \x01(\x0b\x32\x17.editcritic.v1.CritiqueH\x00\x12>\n\x12\x63\x61ndidate_finished\x18\x07 \x01(\x0b\x32 .editcritic.v1.CandidateFinishedH\x00\x12+\n\x08\x64\x65\x63ision\x18\x08 \x01(\x0b\x32\x17.editcritic.v1.DecisionH\x00\x12\x38\n\x0f\x63\x61ndidate_error\x18\t \x01(\x0b\x32\x1d.editcritic.v1.CandidateErrorH\x00\x12-\n\x06result\x18\n \x01(\x0b\x32\x1b.editcritic.v1.RefineResultH\x00\x42\x07\n\x05\x65vent\"\x97\x02\n\nRunStarted\x12\x0f\n\x07\x65\x64it_id\x18\x01 \x01(\t\x12)\n\x06\x65ngine\x18\x02 \x01(\x0b\x32\x19.editcritic.v1.EngineInfo\x12\x34\n\rsearch_critic\x18\x03 \x01(\x0b\x32\x1d.editcritic.v1.CriticIdentity\x12\x38\n\x11\x61\x63\x63\x65ptance_critic\x18\x04 \x01(\x0b\x32\x1d.editcritic.v1.CriticIdentity\x12\x30\n\x08sampling\x18\x05 \x01(\x0b\x32\x1e.editcritic.v1.SamplingOptions\x12+\n\x06\x62udget\x18\x06 \x01(\x0b\x32\x1b.editcritic.v1.RefineBudget\"~\n\x10\x43\x61ndidateStarted\x12\x14\n\x0c\x63\x61ndidate_id\x18\x01 \x01(\t\x12\x0c\n\x04seed\x18\x02 \x01(\x03\x12\x1b\n\x13parent_candidate_id\x18\x03 \x01(\t\x12)\n\x06\x61\x63tion\x18\x04 \x01(\x0e\x32\x19.editcritic.v1.ActionKind\"\xa1\x01\n\x0cPreviewTaken\x12\x14\n\x0c\x63\x61ndidate_id\x18\x01 \x01(\t\x12\x32\n\x08progress\x18\x02 \x01(\x0b\x32 .editcritic.v1.DenoisingProgress\x12#\n\x05image\x18\x03 \x01(\x0b\x32\x14.editcritic.v1.Image\x12\"\n\x06region\x18\x04 \x01(\x0b\x32\x12.editcritic.v1.Box\"h\n\x11\x43\x61ndidateFinished\x12\x14\n\x0c\x63\x61ndidate_id\x18\x01 \x01(\t\x12#\n\x05image\x18\x02 \x01(\x0b\x32\x14.editcritic.v1.Image\x12\x18\n\x10\x65valuation_count\x18\x03 \x01(\x03\"\xb5\x01\n\x08\x44\x65\x63ision\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.editcritic.v1.DecisionKind\x12\x14\n\x0c\x63\x61ndidate_id\x18\x02 \x01(\t\x12.\n\x06\x61\x63tion\x18\x03 \x01(\x0b\x32\x1e.editcritic.v1.SuggestedAction\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x18\n\x0bprobability\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_probability\"\x8b\x02\n\x0cRefineResult\x12\x14\n\x0c\x63\x61ndidate_id\x18\x01 \x01(\t\x12#\n\x05image\x18\x02 \x01(\x0b\x32\x14.editcritic.v1.Image\x12)\n\x08\x63ritique\x18\x03 \x01(\x0b\x32\x17.editcritic.v1.Critique\x12.\n\x0bstop_reason\x18\x04 \x01(\x0e\x32\x19.editcritic.v1.StopReason\x12\x18\n\x10\x65valuation_count\x18\x05 \x01(\x03\x12\x18\n\x0bplain_score\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12!\n\x05\x65rror\x18\x07 \x01(\x0b\x32\x12.google.rpc.StatusB\x0e\n\x0c_plain_score\"\x14\n\x12ListEnginesRequest\"A\n\x13ListEnginesResponse\x12*\n\x07\x65ngines\x18\x01 \x03(\x0b\x32\x19.editcritic.v1.EngineInfo\"\xf1\x01\n\nEngineInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0epipeline_class\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\t\x12\x16\n\x0enative_side_px\x18\x04 \x01(\x05\x12\x16\n\x0etakes_strength\x18\x05 \x01(\x08\x12\x1d\n\x15takes_negative_prompt\x18\x06 \x01(\x08\x12\x30\n\x0cprompt_style\x18\x07 \x01(\x0e\x32\x1a.editcritic.v1.PromptStyle\x12\x1a\n\x12\x64\x65\x66\x61ult_step_count\x18\x08 \x01(\x05\x12\x0e\n\x06\x64\x65vice\x18\t \x01(\t\"!\n\x0eGetEditRequest\x12\x0f\n\x07\x65\x64it_id\x18\x01 \x01(\t\"c\n\x0fGetEditResponse\x12!\n\x04\x65\x64it\x18\x01 \x01(\x0b\x32\x13.editcritic.v1.Edit\x12-\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x1d.editcritic.v1.RefineResponse\"9\n\x10ListEditsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"W\n\x11ListEditsResponse\x12)\n\x05\x65\x64its\x18\x01 \x03(\x0b\x32\x1a.editcritic.v1.EditSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb2\x01\n\x0b\x45\x64itSummary\x12\x0f\n\x07\x65\x64it_id\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x17\n\x0fstarted_unix_ms\x18\x03 \x01(\x03\x12.\n\x0bstop_reason\x18\x04 \x01(\x0e\x32\x19.editcritic.v1.StopReason\x12\x14\n\x07overall\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\x0f\x63\x61ndidate_count\x18\x06 \x01(\x05\x42\n\n\x08_overall*\xdf\x01\n\x0c\x44\x65\x63isionKind\x12\x1d\n\x19\x44\x45\x43ISION_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44\x45\x43ISION_KIND_DROP\x10\x01\x12\x18\n\x14\x44\x45\x43ISION_KIND_SELECT\x10\x02\x12\x18\n\x14\x44\x45\x43ISION_KIND_REPAIR\x10\x03\x12\x16\n\x12\x44\x45\x43ISION_KIND_KEEP\x10\x04\x12\x1b\n\x17\x44\x45\x43ISION_KIND_ROLL_BACK\x10\x05\x12\x18\n\x14\x44\x45\x43ISION_KIND_ACCEPT\x10\x06\x12\x15\n\x11\x44\x45\x43ISION_KIND_ASK\x10\x07*\xe8\x01\n\nStopReason\x12\x1b\n\x17STOP_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aSTOP_REASON_TARGET_REACHED\x10\x01\x12\x1c\n\x18STOP_REASON_BUDGET_SPENT\x10\x02\x12\x1e\n\x1aSTOP_REASON_NO_ACTION_LEFT\x10\x03\x12\x17\n\x13STOP_REASON_NO_GAIN\x10\x04\x12\x19\n\x15STOP_REASON_CANCELLED\x10\x05\x12\x13\n\x0fSTOP_REASON_ASK\x10\x06\x12\x16\n\x12STOP_REASON_FAILED\x10\x07*c\n\x0bPromptStyle\x12\x1c\n\x18PROMPT_STYLE_UNSPECIFIED\x10\x00\x12\x1c\n\x18PROMPT_STYLE_DESCRIPTION\x10\x01\x12\x18\n\x14PROMPT_STYLE_COMMAND\x10\x02\x32\xc8\x02\n\rRefineService\x12G\n\x06Refine\x12\x1c.editcritic.v1.RefineRequest\x1a\x1d.editcritic.v1.RefineResponse0\x01\x12T\n\x0bListEngines\x12!.editcritic.v1.ListEnginesRequest\x1a\".editcritic.v1.ListEnginesResponse\x12H\n\x07GetEdit\x12\x1d.editcritic.v1.GetEditRequest\x1a\x1e.editcritic.v1.GetEditResponse\x12N\n\tListEdits\x12\x1f.editcritic.v1.ListEditsRequest\x1a .editcritic.v1.ListEditsResponseb\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'editcritic.v1.refine_pb2', globals())
 if _descriptor._USE_C_DESCRIPTORS == False:
 
   DESCRIPTOR._options = None
-  _DECISIONKIND._serialized_start=3203
-  _DECISIONKIND._serialized_end=3426
-  _STOPREASON._serialized_start=3429
-  _STOPREASON._serialized_end=3661
-  _PROMPTSTYLE._serialized_start=3663
-  _PROMPTSTYLE._serialized_end=3762
+  _DECISIONKIND._serialized_start=3255
+  _DECISIONKIND._serialized_end=3478
+  _STOPREASON._serialized_start=3481
+  _STOPREASON._serialized_end=3713
+  _PROMPTSTYLE._serialized_start=3715
+  _PROMPTSTYLE._serialized_end=3814
   _REFINEREQUEST._serialized_start=99
-  _REFINEREQUEST._serialized_end=369
-  _SAMPLINGOPTIONS._serialized_start=372
-  _SAMPLINGOPTIONS._serialized_end=562
-  _REFINEBUDGET._serialized_start=565
-  _REFINEBUDGET._serialized_end=722
-  _REFINEEVENTOPTIONS._serialized_start=724
-  _REFINEEVENTOPTIONS._serialized_end=787
-  _REFINERESPONSE._serialized_start=790
-  _REFINERESPONSE._serialized_end=1268
-  _RUNSTARTED._serialized_start=1271
-  _RUNSTARTED._serialized_end=1550
-  _CANDIDATESTARTED._serialized_start=1552
-  _CANDIDATESTARTED._serialized_end=1678
-  _PREVIEWTAKEN._serialized_start=1681
-  _PREVIEWTAKEN._serialized_end=1842
-  _CANDIDATEFINISHED._serialized_start=1844
-  _CANDIDATEFINISHED._serialized_end=1948
-  _DECISION._serialized_start=1951
-  _DECISION._serialized_end=2132
-  _REFINERESULT._serialized_start=2135
-  _REFINERESULT._serialized_end=2402
-  _LISTENGINESREQUEST._serialized_start=2404
-  _LISTENGINESREQUEST._serialized_end=2424
-  _LISTENGINESRESPONSE._serialized_start=2426
-  _LISTENGINESRESPONSE._serialized_end=2491
-  _ENGINEINFO._serialized_start=2494
-  _ENGINEINFO._serialized_end=2735
-  _GETEDITREQUEST._serialized_start=2737
-  _GETEDITREQUEST._serialized_end=2770
-  _GETEDITRESPONSE._serialized_start=2772
-  _GETEDITRESPONSE._serialized_end=2871
-  _LISTEDITSREQUEST._serialized_start=2873
-  _LISTEDITSREQUEST._serialized_end=2930
-  _LISTEDITSRESPONSE._serialized_start=2932
-  _LISTEDITSRESPONSE._serialized_end=3019
-  _EDITSUMMARY._serialized_start=3022
-  _EDITSUMMARY._serialized_end=3200
-  _REFINESERVICE._serialized_start=3765
-  _REFINESERVICE._serialized_end=4093
+  _REFINEREQUEST._serialized_end=421
+  _SAMPLINGOPTIONS._serialized_start=424
+  _SAMPLINGOPTIONS._serialized_end=614
+  _REFINEBUDGET._serialized_start=617
+  _REFINEBUDGET._serialized_end=774
+  _REFINEEVENTOPTIONS._serialized_start=776
+  _REFINEEVENTOPTIONS._serialized_end=839
+  _REFINERESPONSE._serialized_start=842
+  _REFINERESPONSE._serialized_end=1320
+  _RUNSTARTED._serialized_start=1323
+  _RUNSTARTED._serialized_end=1602
+  _CANDIDATESTARTED._serialized_start=1604
+  _CANDIDATESTARTED._serialized_end=1730
+  _PREVIEWTAKEN._serialized_start=1733
+  _PREVIEWTAKEN._serialized_end=1894
+  _CANDIDATEFINISHED._serialized_start=1896
+  _CANDIDATEFINISHED._serialized_end=2000
+  _DECISION._serialized_start=2003
+  _DECISION._serialized_end=2184
+  _REFINERESULT._serialized_start=2187
+  _REFINERESULT._serialized_end=2454
+  _LISTENGINESREQUEST._serialized_start=2456
+  _LISTENGINESREQUEST._serialized_end=2476
+  _LISTENGINESRESPONSE._serialized_start=2478
+  _LISTENGINESRESPONSE._serialized_end=2543
+  _ENGINEINFO._serialized_start=2546
+  _ENGINEINFO._serialized_end=2787
+  _GETEDITREQUEST._serialized_start=2789
+  _GETEDITREQUEST._serialized_end=2822
+  _GETEDITRESPONSE._serialized_start=2824
+  _GETEDITRESPONSE._serialized_end=2923
+  _LISTEDITSREQUEST._serialized_start=2925
+  _LISTEDITSREQUEST._serialized_end=2982
+  _LISTEDITSRESPONSE._serialized_start=2984
+  _LISTEDITSRESPONSE._serialized_end=3071
+  _EDITSUMMARY._serialized_start=3074
+  _EDITSUMMARY._serialized_end=3252
+  _REFINESERVICE._serialized_start=3817
+  _REFINESERVICE._serialized_end=4145
 # @@protoc_insertion_point(module_scope)

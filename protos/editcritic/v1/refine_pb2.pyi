@@ -144,6 +144,7 @@ class RefineRequest(google.protobuf.message.Message):
     CRITIQUE_FIELD_NUMBER: builtins.int
     EVENTS_FIELD_NUMBER: builtins.int
     RESUME_EDIT_ID_FIELD_NUMBER: builtins.int
+    ACCEPTANCE_FIELD_NUMBER: builtins.int
     @property
     def edit(self) -> editcritic.v1.critic_pb2.Edit:
         """What the user asks for. Required, unless resume_edit_id is set."""
@@ -161,6 +162,11 @@ class RefineRequest(google.protobuf.message.Message):
         """Which events to send. Everything but preview pictures without it."""
     resume_edit_id: builtins.str
     """Goes on with an edit of the journal whose run ended early; then all else may be empty."""
+    @property
+    def acceptance(self) -> editcritic.v1.critic_pb2.CritiqueOptions:
+        """Who decides whether a repair is kept, so that a search cannot flatter its own critic. The critic of
+        `critique` without it.
+        """
     def __init__(
         self,
         *,
@@ -170,9 +176,10 @@ class RefineRequest(google.protobuf.message.Message):
         critique: editcritic.v1.critic_pb2.CritiqueOptions | None = ...,
         events: global___RefineEventOptions | None = ...,
         resume_edit_id: builtins.str = ...,
+        acceptance: editcritic.v1.critic_pb2.CritiqueOptions | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["budget", b"budget", "critique", b"critique", "edit", b"edit", "events", b"events", "sampling", b"sampling"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["budget", b"budget", "critique", b"critique", "edit", b"edit", "events", b"events", "resume_edit_id", b"resume_edit_id", "sampling", b"sampling"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["acceptance", b"acceptance", "budget", b"budget", "critique", b"critique", "edit", b"edit", "events", b"events", "sampling", b"sampling"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["acceptance", b"acceptance", "budget", b"budget", "critique", b"critique", "edit", b"edit", "events", b"events", "resume_edit_id", b"resume_edit_id", "sampling", b"sampling"]) -> None: ...
 
 global___RefineRequest = RefineRequest
 

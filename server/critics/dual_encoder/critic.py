@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -189,9 +188,9 @@ class DualEncoderCritic:
         )
 
 
-def open_dual_encoder(weights: Path, device: str = "") -> DualEncoderCritic:
+def open_dual_encoder(weights: str, device: str = "") -> DualEncoderCritic:
     """The critic with a model of a folder, or of a hub by its id; see `DualEncoder` for what it raises."""
-    return DualEncoderCritic(DualEncoder(str(weights), device))
+    return DualEncoderCritic(DualEncoder(weights, device))
 
 
 def _finding(reading: PhraseReading) -> Finding:

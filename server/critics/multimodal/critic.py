@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from editcritic.server.critics.actions import suggest
@@ -192,9 +191,9 @@ class MultimodalCritic:
         )
 
 
-def open_multimodal(weights: Path, device: str = "") -> MultimodalCritic:
+def open_multimodal(weights: str, device: str = "") -> MultimodalCritic:
     """The critic with a model of a folder, or of a hub by its id; see `open_model` for what it raises."""
-    return MultimodalCritic(open_model(str(weights), device))
+    return MultimodalCritic(open_model(weights, device))
 
 
 def _check(is_cancelled: Callable[[], bool]) -> None:

@@ -64,7 +64,8 @@ class NetworkCritic:
         InvalidInput: the folder does not hold them.
     """
 
-    def __init__(self, weights: Path = WEIGHTS, device: str = "cpu") -> None:
+    def __init__(self, weights: Path | str = WEIGHTS, device: str = "cpu") -> None:
+        weights = Path(weights)
         self._run = NetworkRunner(load_network(weights / "network.safetensors"), device)
         self._calibration = read_calibration(weights / "calibration.json")
         own = weights / ALIGNMENT

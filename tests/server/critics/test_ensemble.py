@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
+from editcritic.server.critics import load_critic
 from editcritic.server.critics.base import CritiqueTask, DecodedCandidate, DecodedEdit, Outcome
 from editcritic.server.critics.ensemble import EnsembleCritic
 from editcritic.server.critics.scoring import Abstention, abstained, scored
@@ -55,6 +56,35 @@ def test_scores_are_weighted_and_disagreement_is_uncertainty() -> None:
     assert agreed.scores.naturalness.value == pytest.approx(80)
     assert split.scores.naturalness.value == pytest.approx(80)
     assert split.scores.naturalness.stddev > 15 > agreed.scores.naturalness.stddev
+
+
+def test_members_that_disagree_widely_say_nothing_together() -> None:
+    answer = judged((Given("a", 95.0), 1.0), (Given("b", 20.0), 1.0))
+    assert isinstance(answer, pb.Critique)
+    assert answer.scores.overall.abstention_reason == pb.ABSTENTION_REASON_DISAGREEMENT
+    assert "95, 20" in answer.scores.overall.abstention_detail
+
+
+def test_members_and_weights_are_named_by_the_user() -> None:
+    critic = load_critic("ensemble@evidence:0.25+dummy:0.75")
+    assert "evidence (0.25), dummy (0.75)" in critic.info.description
+
+
+@pytest.mark.parametrize(
+    ("members", "wrong"),
+    [
+        ("evidence", "weight above 0"),
+        ("evidence:", "weight above 0"),
+        ("evidence:-1", "weight above 0"),
+        ("evidence:inf", "weight above 0"),
+        (":1", "weight above 0"),
+        ("ensemble:1", "no member"),
+        ("magic:1", "no critic 'magic'"),
+    ],
+)
+def test_members_that_cannot_be_are_told(members: str, wrong: str) -> None:
+    with pytest.raises(EditCriticError, match=wrong):
+        load_critic(f"ensemble@{members}")
 
 
 def test_who_abstains_has_no_vote() -> None:

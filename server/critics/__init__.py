@@ -19,12 +19,18 @@ CRITICS = {
     "ensemble": "editcritic.server.critics.ensemble:open_ensemble",
     "dual_encoder": "editcritic.server.critics.dual_encoder.critic:open_dual_encoder",
     "multimodal": "editcritic.server.critics.multimodal.critic:open_multimodal",
+    "clip_iqa": "editcritic.server.critics.published.clip_iqa:open_clip_iqa",
+    "q_align": "editcritic.server.critics.published.q_align:open_q_align",
+    "editscore": "editcritic.server.critics.published.editscore:open_editscore",
+    "editreward": "editcritic.server.critics.published.editreward:open_editreward",
     "dummy": "editcritic.server.critics.dummy:DummyCritic",
 }
 """Name -> "module:class", or a function that opens one. The first is the default."""
 DEFAULT_CRITIC = next(iter(CRITICS))
-_WITH_WEIGHTS = frozenset({"network", "ensemble", "dual_encoder", "multimodal"})
-_WITHOUT_OWN_WEIGHTS = frozenset({"dual_encoder", "multimodal"})
+_WITHOUT_OWN_WEIGHTS = frozenset(
+    {"dual_encoder", "multimodal", "clip_iqa", "q_align", "editscore", "editreward"}
+)
+_WITH_WEIGHTS = _WITHOUT_OWN_WEIGHTS | {"network", "ensemble"}
 
 
 def critic_name(spec: str) -> str:
@@ -35,8 +41,8 @@ def critic_name(spec: str) -> str:
 def load_critic(spec: str) -> Critic:
     """Build a critic from its name, or from `name@weights` to give it other weights than those that it comes with.
 
-    Weights are a folder; `dual_encoder` and `multimodal` come with none and take the id of a model on a hub too; for
-    `ensemble` it names members and weights: `ensemble@network:0.7+evidence:0.3`.
+    Weights are a folder; critics that come with none (`dual_encoder`, `multimodal` and the published judges) take
+    the id of a model on a hub too; for `ensemble` it names members and weights: `ensemble@network:0.7+evidence:0.3`.
 
     Raises:
         NotFound: there is none of that name; the message lists those there are.

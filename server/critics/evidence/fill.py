@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from editcritic.server.critics.change import largest_change
 from editcritic.server.critics.evidence.calibration import FILL_SHARE, UNCHANGED_SHARE
 from editcritic.server.critics.finding import Finding, figure
 from editcritic.server.critics.views import Planes, Views
@@ -40,7 +41,7 @@ def black_map(planes: Planes) -> Mask:
 
 def unchanged_map(source: Planes, candidate: Planes) -> Mask:
     """(h, w) bool: pixels that still are the source's."""
-    return np.asarray(cv2.absdiff(source.rgb, candidate.rgb).max(axis=2) <= SAME_LEVELS)
+    return np.asarray(largest_change(source.rgb, candidate.rgb) <= SAME_LEVELS)
 
 
 def window_shares(found: Mask, outside: Mask, windows: list[tuple[slice, slice]]) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from editcritic.server.critics.base import DecodedEdit
+from editcritic.server.critics.change import largest_change
 from editcritic.server.critics.evidence.calibration import OUTSIDE_LEAK, OUTSIDE_LOCAL
 from editcritic.server.critics.finding import Finding, figure
 from editcritic.server.critics.views import Bounds, Views
@@ -74,7 +75,7 @@ def find_leak(edit: DecodedEdit, candidate: NDArray[np.uint8], outside: NDArray[
     for start in range(0, outside.shape[0], STRIPE_ROWS):
         rows = slice(start, start + STRIPE_ROWS)
         here, before, after = outside[rows], edit.source[rows], candidate[rows]
-        change = np.where(here, cv2.absdiff(before, after).max(axis=2), np.uint8(0))
+        change = np.where(here, largest_change(before, after), np.uint8(0))
         peak = int(change.max(initial=0))
         if peak == 0:
             continue
@@ -106,7 +107,7 @@ def find_leak(edit: DecodedEdit, candidate: NDArray[np.uint8], outside: NDArray[
 def judge_outside(leak: Leak, edit: DecodedEdit, candidate: NDArray[np.uint8], views: Views) -> Finding:
     """The finding, with a map of the crop."""
     strength = max(leak.mean / OUTSIDE_LEAK, leak.local / OUTSIDE_LOCAL)
-    part = cv2.absdiff(edit.source[views.crop.slices], candidate[views.crop.slices]).max(axis=2)
+    part = largest_change(edit.source[views.crop.slices], candidate[views.crop.slices])
     size = (views.inside.shape[1], views.inside.shape[0])
     change = cv2.resize(part.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     change = cv2.GaussianBlur(

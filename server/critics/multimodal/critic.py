@@ -139,7 +139,7 @@ class MultimodalCritic:
             if why is not None:
                 return abstained(why)
             _check(is_cancelled)
-            question = rating_question(dimension, task.edit.prompt)
+            question = rating_question(dimension, self._model.plain(task.edit.prompt))
             levels = LevelDistribution(self._model.word_probabilities(pictures, question, LEVELS, BEGIN))
             return scored(levels.value, levels.stddev)
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from editcritic.v1.errors import InvalidInput, ServerFault
 
@@ -32,6 +33,13 @@ class MultimodalModel:
         self.model_type = str(model.config.model_type)
         self.device = model.device
         self._tokenizer = getattr(processor, "tokenizer", processor)
+
+    def plain(self, text: str) -> str:
+        """A user's words without what the model takes for marks of its own, such as the end of a turn."""
+        marks = {*self._tokenizer.all_special_tokens, *self._tokenizer.get_added_vocab()}
+        for mark in sorted(marks, key=len, reverse=True):
+            text = text.replace(mark, " ")
+        return text.strip()
 
     def first_tokens(self, words: Sequence[str]) -> list[int]:
         """The token that each word begins with at the start of a line.
@@ -62,6 +70,22 @@ class MultimodalModel:
         if not np.isfinite(probabilities).all():
             raise ServerFault(f"{self.name} gave no finite likelihoods")
         return probabilities
+
+    @torch.inference_mode()
+    def hidden_state(self, pictures: Sequence[Pixels], question: str, token: str) -> Tensor:
+        """The last hidden state (D,) float32 at a token put at the end of the question; one forward pass.
+
+        Where the model does not know the token, the state is that of the last token of all.
+        """
+        known = token in self._tokenizer.get_vocab()
+        asked = self._asked(pictures, question + token if known else question, "")
+        states = self._model(**asked, output_hidden_states=True).hidden_states[-1][0]
+        place = -1
+        if known:
+            marked = asked["input_ids"][0] == self._tokenizer.convert_tokens_to_ids(token)
+            place = int(marked.nonzero()[-1])
+        state: Tensor = states[place].float().cpu()
+        return state
 
     @torch.inference_mode()
     def write(self, pictures: Sequence[Pixels], question: str, most_tokens: int) -> str:

@@ -34,6 +34,9 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Decides masks, contents and faults.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes.")] = 2,
     critic: Annotated[str, typer.Option("--critic", help="Critic to evaluate.")] = DEFAULT_CRITIC,
+    against: Annotated[
+        list[str] | None, typer.Option(help="Another critic, measured on the same cases; may be repeated.")
+    ] = None,
     suites: Annotated[
         bool, typer.Option("--suites", help="Ask everything: preference, sanity, calibration, baselines.")
     ] = False,
@@ -46,6 +49,7 @@ def evaluate(
     """Measure a critic: false alarms on clean edits; order, detection and place of injected defects."""
     from editcritic.server.critics import load_critic
     from editcritic.server.training.evaluation import list_jobs, observe_all
+    from editcritic.server.training.page import side_by_side
     from editcritic.server.training.report import summarise_observations
 
     jobs = list_jobs(images, masks=masks, manifest=manifest, split=split, limit=limit, seed=seed)
@@ -57,6 +61,11 @@ def evaluate(
 
         observations = observe_all(critic, jobs, workers, on_progress)
         report = summarise_observations(critic, observations, photographs=len(jobs), seed=seed)
+        others = []
+        for other in against or []:
+            progress.update(task, description=f"judging with {other}", completed=0)
+            seen = observe_all(other, jobs, workers, on_progress)
+            others.append(summarise_observations(other, seen, photographs=len(jobs), seed=seed))
         results: list[SuiteResult] = []
         if suites:
             from editcritic.server.training.suites.running import run_suites
@@ -71,13 +80,16 @@ def evaluate(
                 )
             )
     if out is not None:
-        _write(report, results, out)
+        _write(report, results, others, out)
     if as_json_only:
-        stdout.print_json(json.dumps(_as_json(report, results)))
+        stdout.print_json(json.dumps(_as_json(report, results, others)))
     elif markdown:
         stdout.print(report.to_markdown(), markup=False, soft_wrap=True)
     else:
         stdout.print(report_table(report.columns, report.rows()))
+        if others:
+            heads, *rows = side_by_side([report, *others])
+            stdout.print(report_table(heads, rows))
         for result in results:
             stdout.print(_suite_table(result))
 
@@ -105,18 +117,28 @@ def opinions(
         stdout.print(_suite_table(result))
 
 
-def _as_json(report: EvaluationReport, results: Sequence[SuiteResult]) -> dict[str, Any]:
-    return report.to_dict() | {"suites": [result.to_dict() for result in results]}
+def _as_json(
+    report: EvaluationReport, results: Sequence[SuiteResult], others: Sequence[EvaluationReport]
+) -> dict[str, Any]:
+    return report.to_dict() | {
+        "suites": [result.to_dict() for result in results],
+        "against": [other.to_dict() for other in others],
+    }
 
 
-def _write(report: EvaluationReport, results: Sequence[SuiteResult], folder: Path) -> None:
+def _write(
+    report: EvaluationReport,
+    results: Sequence[SuiteResult],
+    others: Sequence[EvaluationReport],
+    folder: Path,
+) -> None:
     from editcritic.server.training.page import evaluation_page
 
     folder.mkdir(parents=True, exist_ok=True)
-    page = evaluation_page(report, results, f"Evaluation of the critic {report.critic}")
+    page = evaluation_page(report, results, f"Evaluation of the critic {report.critic}", others)
     (folder / "eval.html").write_text(page, encoding="utf-8")
     (folder / "eval.json").write_text(
-        json.dumps(_as_json(report, results), indent=1) + "\n", encoding="utf-8"
+        json.dumps(_as_json(report, results, others), indent=1) + "\n", encoding="utf-8"
     )
 
 

@@ -9,7 +9,7 @@ from editcritic.server.training.curves import draw_curve
 from editcritic.server.training.report import EvaluationReport
 from editcritic.server.training.suites.results import Figure, SuiteResult
 
-__all__ = ["evaluation_page", "injected_figures"]
+__all__ = ["evaluation_page", "injected_figures", "side_by_side"]
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1150px;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
@@ -23,8 +23,13 @@ h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}
 """
 
 
-def evaluation_page(report: EvaluationReport, suites: Sequence[SuiteResult], title: str) -> str:
-    """The page: totals with their aims, the table by kind, every suite with its curves."""
+def evaluation_page(
+    report: EvaluationReport,
+    suites: Sequence[SuiteResult],
+    title: str,
+    others: Sequence[EvaluationReport] = (),
+) -> str:
+    """The page: totals with their aims, other critics beside them, the table by kind, every suite with its curves."""
     parts = [
         f"<h1>{escape(title)}</h1>",
         f"<p>{report.photographs} photographs, seed {report.seed}; shares with 95 % Wilson intervals.</p>",
@@ -32,6 +37,9 @@ def evaluation_page(report: EvaluationReport, suites: Sequence[SuiteResult], tit
         _figures(injected_figures(report)),
         f'<div class="wide">{_table(report.columns, report.rows())}</div>',
     ]
+    if others:
+        heads, *rows = side_by_side([report, *others])
+        parts[2:2] = ["<h2>Side by side</h2>", f'<div class="wide">{_table(heads, rows)}</div>']
     for suite in suites:
         parts += [f"<h2>{escape(suite.name)}</h2><p>{escape(suite.question)}</p>", _figures(suite.figures)]
         parts += [
@@ -70,6 +78,19 @@ def injected_figures(report: EvaluationReport) -> list[Figure]:
         Figure("map IoU, mean over kinds, where the kind is named", named, flagged.count, aim=0.45),
         Figure("map IoU, mean over kinds, 0 where it is not", every, flagged.count),
     ]
+
+
+def side_by_side(reports: Sequence[EvaluationReport]) -> list[tuple[str, ...]]:
+    """The totals of several critics over the same cases, as rows, the heads first; then the order of every kind."""
+    rows: list[tuple[str, ...]] = [("figure", *(report.critic for report in reports))]
+    totals = [injected_figures(report) for report in reports]
+    for same in zip(*totals, strict=True):
+        name = same[0].name.partition(" (")[0]
+        rows.append((name, *(f"{figure.value:.3g}" for figure in same)))
+    for kinds in zip(*(report.kinds for report in reports), strict=True):
+        shares = (f"{kind.severities_ordered.value:.3g}" for kind in kinds)
+        rows.append((f"{kinds[0].name}: severities in order", *shares))
+    return rows
 
 
 def _figures(figures: Sequence[Figure]) -> str:

@@ -96,12 +96,17 @@ def test_weights_go_to_critics_that_have_them_only(tmp_path: Path) -> None:
 
 def test_an_evaluation_leaves_a_page_and_figures(photo_folder: Path, tmp_path: Path) -> None:
     asked = ["eval", "--images", str(photo_folder), "--critic", "evidence", "--limit", "1", "--workers", "1"]
-    result = runner.invoke(app, [*asked, "--out", str(tmp_path), "--json"])
+    result = runner.invoke(app, [*asked, "--against", "dummy", "--out", str(tmp_path), "--json"])
     assert result.exit_code == 0, result.stderr
     told = json.loads(result.stdout)
     assert told["totals"]["severities_ordered"]["count"] > 10
     assert json.loads((tmp_path / "eval.json").read_text()) == told
-    assert "Injected defects" in (tmp_path / "eval.html").read_text()
+    (other,) = told["against"]
+    assert other["critic"] == "dummy"
+    assert other["totals"]["severities_ordered"]["value"] < told["totals"]["severities_ordered"]["value"]
+    page = (tmp_path / "eval.html").read_text()
+    assert "Injected defects" in page
+    assert "<th>evidence</th><th>dummy</th>" in page
 
 
 def test_opinions_need_a_known_layout(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from editcritic.v1.errors import InvalidInput, NotFound
 __all__ = ["CRITICS", "DEFAULT_CRITIC", "critic_name", "load_critic"]
 
 CRITICS = {
-    "evidence": "editcritic.server.critics.evidence:EvidenceCritic",
     "network": "editcritic.server.critics.network.critic:NetworkCritic",
+    "evidence": "editcritic.server.critics.evidence:EvidenceCritic",
     "ensemble": "editcritic.server.critics.ensemble:open_ensemble",
     "dual_encoder": "editcritic.server.critics.dual_encoder.critic:open_dual_encoder",
     "multimodal": "editcritic.server.critics.multimodal.critic:open_multimodal",

@@ -19,7 +19,9 @@ __all__ = [
     "Bounds",
     "Planes",
     "Views",
+    "crop_pixels",
     "crop_planes",
+    "lab_of",
     "make_views",
     "mask_box",
     "outside_of",
@@ -158,13 +160,24 @@ def crop_planes(image: NDArray[np.uint8], views: Views) -> Planes:
     Args:
         image: (H, W, 3) uint8, sRGB, of the source's size.
     """
+    part = crop_pixels(image, views)
+    return Planes(part, *lab_of(part))
+
+
+def crop_pixels(image: NDArray[np.uint8], views: Views) -> NDArray[np.uint8]:
+    """The crop of an image (H, W, 3) at the working size, (h, w, 3) uint8."""
     height, width = views.alpha.shape
     part = np.ascontiguousarray(image[views.crop.slices])
     if part.shape[:2] != (height, width):
         part = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
-    lab = cv2.cvtColor(part.astype(np.float32) / 255.0, cv2.COLOR_RGB2LAB)
+    return part
+
+
+def lab_of(pixels: NDArray[np.uint8]) -> tuple[Plane, Plane, Plane]:
+    """Brightness in levels and both colour axes of CIE Lab, (h, w) float32 each, of (h, w, 3) uint8."""
+    lab = cv2.cvtColor(pixels.astype(np.float32) / 255.0, cv2.COLOR_RGB2LAB)
     luma = np.ascontiguousarray(lab[..., 0]) * np.float32(2.55)
-    return Planes(part, luma, np.ascontiguousarray(lab[..., 1]), np.ascontiguousarray(lab[..., 2]))
+    return luma, np.ascontiguousarray(lab[..., 1]), np.ascontiguousarray(lab[..., 2])
 
 
 def mask_box(mask: Plane) -> Bounds:

@@ -1,8 +1,8 @@
 """Stage 4 and its label-free twin: curves and thresholds of a critic that is already trained.
 
 `fit_calibration` needs no label: it judges clean controls and injected defects over photographs that the network
-did not learn from, fits a rising curve from each output to the score that the severity stands for, and chooses for
-each kind the level that few clean controls exceed. `recalibrate` moves those curves with the verdicts of people.
+did not learn from, fits a rising curve from each output to the score that the severity stands for, makes the spreads
+true for comparisons of answers to one edit, and chooses the levels from which a fault is named.
 
 Sources: isotonic regression (Zadrozny and Elkan 2002); few-shot calibration as GRMP-IQA's setting (20 to 50 labels).
 """
@@ -16,15 +16,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
+from scipy.special import expit
+from scipy.stats import norm
 
 from editcritic.server.critics.base import DecodedEdit
+from editcritic.server.critics.network.border import BORDER_KINDS, measure_border, prepare_border
 from editcritic.server.critics.network.calibration import Calibration, Curve
+from editcritic.server.critics.network.findings import MEASURED
 from editcritic.server.critics.network.model import KINDS, SCORES
 from editcritic.server.critics.network.runner import Look, NetworkRunner
 from editcritic.server.critics.network.view import look_at, view_edit
 from editcritic.server.training.batches import labels_of
 from editcritic.server.training.defects import INJECTIONS, EditCase, inject
 from editcritic.server.training.evaluation import Job, build_case
+from editcritic.server.training.levels import Alarms, choose_levels
 from editcritic.server.training.suites.asking import hidden_source
 from editcritic.v1 import critic_pb2 as pb
 
@@ -36,6 +41,12 @@ _CLEAN_SCORE, _WORST_SCORE = 97.0, 8.0
 _SEVERITIES = (0.3, 0.6, 1.0)
 _HIDDEN = 0.5
 _FAULTY_PRIOR = 0.2
+_CONTOUR_CONTROLS = 3
+_CLEAN_MASKS = 10
+"""Perfect answers judged of every photograph: rare false alarms need many of them."""
+_SPREADS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+_FLOORS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+_FLOORED = ("naturalness", "harmony")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,35 +54,57 @@ class Sample:
     """What the network said of one candidate.
 
     Attributes:
+        edit: number of the edit that it answers.
         injected, severity: its fault; empty and 0 for a clean one.
         mean, variance: (4,) of the scores.
         presence: (K,) in [0, 1] of the kinds.
+        border: strengths of what is measured at the border, in the order of `BORDER_KINDS`.
     """
 
+    edit: int
     injected: str
     severity: float
     mean: NDArray[np.floating]
     variance: NDArray[np.floating]
     presence: NDArray[np.floating]
+    border: NDArray[np.floating]
 
 
 def collect_samples(
-    runner: NetworkRunner, jobs: Sequence[Job], told: Callable[[int, int], None] | None = None
+    runner: NetworkRunner,
+    jobs: Sequence[Job],
+    contours: Sequence[Job] = (),
+    told: Callable[[int, int], None] | None = None,
 ) -> list[Sample]:
-    """Judge one clean control, and every fault at one severity, of each photograph."""
+    """Judge, of each photograph, every fault at one severity, and clean controls under several masks.
+
+    Args:
+        contours: photographs with object masks, of which clean controls under those masks are judged. A mask that
+            follows an object's contour is where false alarms come from, and few photographs have one.
+    """
     found = []
     for number, job in enumerate(jobs):
         rng = np.random.default_rng((job.seed, 3))
         case = build_case(job)
         hidden = rng.random() < _HIDDEN
-        found.append(_sample(runner, case, hidden))
+        edit = number * _CLEAN_MASKS
+        found.append(_sample(runner, edit, case, hidden))
         for name, injection in INJECTIONS.items():
             if injection.applies(case):
                 severity = float(rng.choice(_SEVERITIES))
                 spoiled = inject(case, name, severity, job.seed + 7)
-                found.append(_sample(runner, spoiled, hidden and name not in ("unchanged", "leftover")))
+                hides = hidden and name not in ("unchanged", "leftover")
+                found.append(_sample(runner, edit, spoiled, hides))
+        for other in range(1, _CLEAN_MASKS):
+            again = replace(job, seed=int(rng.integers(2**31)))
+            found.append(_sample(runner, edit + other, build_case(again), bool(rng.random() < _HIDDEN)))
         if told is not None:
             told(number + 1, len(jobs))
+    for number, job in enumerate(contours, start=len(jobs) * _CLEAN_MASKS):
+        for control in range(_CONTOUR_CONTROLS):
+            case = build_case(replace(job, seed=job.seed + control, object_mask_share=1.0))
+            edit = number * _CONTOUR_CONTROLS + control
+            found.append(_sample(runner, edit, case, hidden=control == 0))
     return found
 
 
@@ -84,19 +117,23 @@ def fit_calibration(samples: Sequence[Sample], name: str, *, clean_flagged: floa
         clean_flagged: share of clean controls that may be flagged with anything.
     """
     curves = {score: _curve(samples, place) for place, score in enumerate(SCORES)}
-    return Calibration(name, curves, _thresholds(samples, clean_flagged))
+    return Calibration(name, curves, *_alarm_levels(samples, clean_flagged))
 
 
-def _sample(runner: NetworkRunner, case: EditCase, hidden: bool) -> Sample:
+def _sample(runner: NetworkRunner, edit: int, case: EditCase, hidden: bool) -> Sample:
     source = hidden_source(case.source, case.mask) if hidden else case.source
-    view = view_edit(DecodedEdit("calibration", source, case.mask))
+    asked = DecodedEdit("calibration", source, case.mask)
+    view, scene = view_edit(asked), prepare_border(asked)
+    measured = measure_border(scene, case.candidate) if scene else {}
     output = runner(Look(view, *look_at(view, case.candidate)))
     return Sample(
+        edit,
         case.injected,
         case.severity,
         output.mean[0].cpu().numpy(),
         output.log_variance[0].exp().cpu().numpy(),
         torch.sigmoid(output.kinds[0]).cpu().numpy(),
+        np.array([measured[kind].strength if kind in measured else 0.0 for kind in BORDER_KINDS]),
     )
 
 
@@ -118,9 +155,7 @@ def _curve(samples: Sequence[Sample], place: int) -> Curve:
     # An isotonic fit has steps; a slight slope keeps every better output a better score.
     values = np.clip(values + np.linspace(-1.0, 1.0, _PARTS), 1.0, 99.0)
     curve = Curve(inputs.tolist(), values.tolist())
-    clean = [curve.score(float(each.mean[place]), 0.0)[0] for each in known if not each.injected]
-    curve = replace(curve, floor=max(0.5, float(np.std(clean))))
-    return replace(curve, spread=_spread(curve, known, targets, place))
+    return _true_spread(curve, known, np.array(touched) > 0, place)
 
 
 def _balanced(faulty: NDArray[np.bool_]) -> NDArray[np.floating]:
@@ -129,32 +164,58 @@ def _balanced(faulty: NDArray[np.bool_]) -> NDArray[np.floating]:
     return np.where(faulty, _FAULTY_PRIOR / share, (1 - _FAULTY_PRIOR) / max(1 - share, 1e-6))
 
 
-def _spread(curve: Curve, samples: Sequence[Sample], targets: NDArray[np.floating], place: int) -> float:
-    """The factor with which about two thirds of the targets lie within one standard deviation."""
-    best, nearest = 1.0, 1.0
-    for factor in (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0):
-        tried = replace(curve, spread=factor)
-        said = [tried.score(float(each.mean[place]), float(each.variance[place])) for each in samples]
-        within = np.mean(
-            [abs(value - target) <= spread for (value, spread), target in zip(said, targets, strict=True)]
-        )
-        if abs(within - 0.68) < nearest:
-            best, nearest = factor, abs(float(within) - 0.68)
-    return best
+def _true_spread(curve: Curve, samples: Sequence[Sample], touched: NDArray[np.bool_], place: int) -> Curve:
+    """The curve with the spread and floor that make P(better) true within one edit: least logarithmic loss.
+
+    What photographs differ by falls out of every comparison that a search makes; the spread leaves it out too.
+    """
+    clean = {each.edit: at for at, each in enumerate(samples) if not each.injected}
+    pairs = [
+        (clean[each.edit], at)
+        for at, each in enumerate(samples)
+        if touched[at] and each.severity and each.edit in clean
+    ]
+    if not pairs:
+        return curve
+    better, worse = np.array(pairs).T
+    least, chosen = np.inf, curve
+    for spread in _SPREADS:
+        bare = replace(curve, spread=spread, floor=0.0)
+        said = np.array([bare.score(float(e.mean[place]), float(e.variance[place])) for e in samples])
+        gap = said[better, 0] - said[worse, 0]
+        for floor in _FLOORS:
+            sigma = np.hypot(np.hypot(said[better, 1], said[worse, 1]), np.sqrt(2) * floor)
+            loss = -float(norm.logcdf(gap / sigma).mean())
+            if loss < least:
+                least, chosen = loss, replace(curve, spread=spread, floor=floor)
+    return chosen
 
 
-def _thresholds(samples: Sequence[Sample], clean_flagged: float) -> dict[str, float]:
-    """Levels at which each kind alone flags the same share of clean controls, all together `clean_flagged`."""
-    clean = np.stack([each.presence for each in samples if not each.injected])
-    low, high = 0.0, clean_flagged
-    for _ in range(20):
-        middle = (low + high) / 2
-        flagged = float((clean > _levels(clean, middle)).any(axis=1).mean())
-        low, high = (middle, high) if flagged <= clean_flagged else (low, middle)
-    levels = _levels(clean, low)
-    names = [pb.DefectKind.Name(pb.DefectKind.ValueType(kind)).removeprefix("DEFECT_KIND_") for kind in KINDS]
-    return {name: float(np.clip(level, 0.05, 0.95)) for name, level in zip(names, levels, strict=True)}
+def _alarm_levels(
+    samples: Sequence[Sample], clean_flagged: float
+) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+    """Thresholds of the kinds, floors of the scores, and strengths of what is measured at the border."""
+    places = [SCORES.index(name) for name in _FLOORED]
+    signals = np.stack([np.concatenate([e.presence, 1 - expit(e.mean[places]), e.border]) for e in samples])
+    # What pixels tell exactly needs no level, and no alarm of the network.
+    signals[:, [place for place, kind in enumerate(KINDS) if kind in MEASURED]] = 0.0
+    clean = np.array([not each.injected for each in samples])
+    names = [each.injected for each in samples]
+    learned = np.array([not MEASURED.intersection(INJECTIONS[n].kinds) if n else False for n in names])
+    told = [name for name, kept in zip(names, learned, strict=True) if kept]
+    # A low score names its likeliest kind, which may be any.
+    nameless = [None] * len(places)
+    right = np.array(
+        [[kind in INJECTIONS[n].kinds for kind in [*KINDS, *nameless, *BORDER_KINDS]] for n in told]
+    )
+    weights = np.array([1 / told.count(name) for name in told])
+    alarms = Alarms(signals[clean], signals[learned], right, weights)
+    levels = choose_levels(alarms, clean_flagged)
+    learned_levels, own = np.clip(levels[: -len(BORDER_KINDS)], 0.05, 0.95), levels[-len(BORDER_KINDS) :]
+    thresholds = dict(zip(map(_name, KINDS), learned_levels.tolist(), strict=False))
+    floors = dict(zip(_FLOORED, (1 - learned_levels[len(KINDS) :]).tolist(), strict=True))
+    return thresholds, floors, dict(zip(map(_name, BORDER_KINDS), own.tolist(), strict=True))
 
 
-def _levels(clean: NDArray[np.floating], share: float) -> NDArray[np.floating]:
-    return np.asarray(np.quantile(clean, 1 - share, axis=0) + 1e-4)
+def _name(kind: int) -> str:
+    return pb.DefectKind.Name(pb.DefectKind.ValueType(kind)).removeprefix("DEFECT_KIND_")

@@ -1,7 +1,8 @@
 """How well a critic does on edits whose faults are known: false alarms, order, detection, places.
 
 For every photograph one edit is made, with a mask of its own (an object's, a box, an ellipse, a stroke; hard
-or soft), judged once as a clean control and once for each injection at three severities. *Flagged* means: the
+or soft), judged once as a clean control and once for each injection at three severities; four more masks make
+further clean controls, because false alarms are rare. *Flagged* means: the
 critique names at least one defect; *rightly flagged*: one of the injection's own kinds.
 """
 
@@ -12,7 +13,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from editcritic.v1.errors import EditCriticError, InvalidInput
 from editcritic.v1.images import decode_file, decode_mask_file
 
 __all__ = [
+    "CLEAN_MASKS",
     "SEVERITIES",
     "EvaluationReport",
     "Job",
@@ -47,6 +49,8 @@ SEVERITIES = (0.3, 0.6, 1.0)
 RIM_RADII_PX = (0.0, 0.0, 1.0, 2.0)
 """Half of the masks are hard; two pixels on photographs of 256 px are a feather of eight on one of 1024."""
 OBJECT_MASK_SHARE = 0.5
+CLEAN_MASKS = 5
+"""Clean controls of each photograph."""
 WORKERS = 2
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 
@@ -62,12 +66,14 @@ class Job:
         donor: another photograph, which lends what is to be removed.
         masks: files of object masks; may be empty.
         seed: decides everything else.
+        object_mask_share: how often one of the object masks is taken, where there are any.
     """
 
     photo: Path
     donor: Path
     masks: tuple[Path, ...]
     seed: int
+    object_mask_share: float = OBJECT_MASK_SHARE
 
 
 def evaluate(
@@ -146,7 +152,7 @@ def build_case(job: Job) -> EditCase:
     rng = np.random.default_rng(job.seed)
     photo, donor = decode_file(job.photo.read_bytes()), decode_file(job.donor.read_bytes())
     mask = draw_mask((photo.shape[0], photo.shape[1]), job.seed)
-    if job.masks and rng.random() < OBJECT_MASK_SHARE:
+    if job.masks and rng.random() < job.object_mask_share:
         drawn = decode_mask_file(job.masks[int(rng.integers(len(job.masks)))].read_bytes())
         mask = (drawn > 0.5).astype(np.float32) if drawn.shape == mask.shape else mask
     radius = float(rng.choice(RIM_RADII_PX))
@@ -154,27 +160,31 @@ def build_case(job: Job) -> EditCase:
 
 
 def observe(critic: Critic, job: Job) -> list[Observation]:
-    """Judge one photograph's control and all its injections."""
+    """Judge one photograph's controls and all its injections."""
     case = build_case(job)
     edit = DecodedEdit(job.photo.stem, case.source, case.mask)
     prepared = critic.prepare(edit)
-    found = [_judge(critic, edit, prepared, case, job)]
+    found = [_judge(critic, edit, prepared, case)]
     for name, injection in INJECTIONS.items():
         if injection.applies(case) and inject(case, name, max(SEVERITIES), job.seed + 7).visible:
             for severity in SEVERITIES:
                 spoiled = inject(case, name, severity, job.seed + 7)
-                found.append(_judge(critic, edit, prepared, spoiled, job))
+                found.append(_judge(critic, edit, prepared, spoiled))
+    for number in range(1, CLEAN_MASKS):
+        other = build_case(replace(job, seed=job.seed + number))
+        again = DecodedEdit(f"{job.photo.stem}, mask {number + 1}", other.source, other.mask)
+        found.append(_judge(critic, again, critic.prepare(again), other))
     return found
 
 
-def _judge(critic: Critic, edit: DecodedEdit, prepared: object, case: EditCase, job: Job) -> Observation:
+def _judge(critic: Critic, edit: DecodedEdit, prepared: object, case: EditCase) -> Observation:
     candidate = DecodedCandidate(candidate_id=case.injected or "clean", image=case.candidate)
     options = pb.CritiqueOptions(heat_map=bool(case.injected), max_defect_count=64)
     outcome = critic.critique([CritiqueTask(edit, prepared, candidate, options)], lambda: False)[0]
     if isinstance(outcome, EditCriticError):
         raise outcome
     return Observation(
-        photo=job.photo.stem,
+        photo=edit.edit_id,
         injected=case.injected,
         severity=case.severity,
         scores={

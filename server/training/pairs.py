@@ -37,6 +37,22 @@ _REENCODED = 0.1
 _OBJECT_MASK = 0.5
 _FOREIGN_OBJECT_MASK = 0.2
 _TRIES = 6
+_HARD = frozenset(
+    {
+        "seam",
+        "light_gradient",
+        "jpeg_blocks",
+        "banding",
+        "repeat",
+        "warp",
+        "duplicate",
+        "omit",
+        "foreign",
+        "leftover",
+    }
+)
+"""Faults that are learned more slowly than the others."""
+_HARD_WEIGHT = 2.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,10 +233,11 @@ def _spoil(case: EditCase, names: Sequence[str], rng: np.random.Generator) -> li
     """The same fault twice, the milder first, and another one."""
     mild = float(rng.uniform(0.2, 0.6))
     severities = [(mild, min(1.0, mild + float(rng.uniform(0.25, 0.5)))), (float(rng.uniform(0.2, 1.0)),)]
+    weights = np.array([_HARD_WEIGHT if name in _HARD else 1.0 for name in names])
     found: list[EditCase] = []
     for wanted in severities:
         for _ in range(_TRIES):
-            name, seed = str(rng.choice(list(names))), int(rng.integers(2**31))
+            name, seed = str(rng.choice(list(names), p=weights / weights.sum())), int(rng.integers(2**31))
             if not INJECTIONS[name].applies(case) or any(each.injected == name for each in found):
                 continue
             made = [inject(case, name, severity, seed) for severity in wanted]

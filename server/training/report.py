@@ -37,7 +37,7 @@ class Observation:
     """One judged candidate.
 
     Attributes:
-        photo: name of the photograph.
+        photo: name of the photograph; of further clean controls, with the number of their mask.
         injected: name of the injection; empty for the clean control.
         severity: of the injection; 0 for the control.
         scores: each score's value, None where the critic abstained.

@@ -71,8 +71,8 @@ STAGES: Mapping[str, Stage] = {
         Stage("triplets", 192, 60, 6, 8e-4, {"triplet": 1.0}),
         Stage("grounding", 192, 80, 6, 8e-4, {"triplet": 0.5, "grounding": 1.0}),
         Stage("scoring", 192, 160, 6, 8e-4, {k: _ALL[k] for k in list(_ALL)[:5]}),
-        Stage("defects", 192, 3500, 6, 1e-3, _ALL),
-        Stage("refine", 256, 600, 6, 3e-4, _ALL),
+        Stage("defects", 192, 8100, 6, 1e-3, _ALL),
+        Stage("refine", 256, 900, 6, 3e-4, _ALL),
     )
 }
 """By name, in order. The last one shows the network the size at which it will work."""

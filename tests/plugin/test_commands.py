@@ -202,7 +202,7 @@ def test_serve_refuses_to_be_unsafe(run: Run) -> None:
 def test_of_ready_made_answers_the_good_one_is_ranked_first_and_the_others_are_explained(
     run: Run, files: Path
 ) -> None:
-    done = run("demo", "--answers", "--out", "demo")
+    done = run("demo", "--answers", "--out", "demo", server="")
     assert done.returncode == 0, done.stderr
     ranking = json.loads((files / "demo" / "critiques.json").read_text())
     assert ranking[0]["candidate_id"] == "good"

@@ -90,9 +90,13 @@ def find_border(views: Views) -> Border | None:
     )
 
 
-def profiles(border: Border, plane: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(S, bins) mean of the plane in each bin of each segment, outside first; NaN where a bin is empty."""
-    return _bin(plane.ravel()[border.pixels], border.keys, border.segments)
+def profiles(border: Border, band: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(S, bins) mean of a plane in each bin of each segment, outside first; NaN where a bin is empty.
+
+    Args:
+        band: (N,) the plane at the band's pixels.
+    """
+    return _bin(band, border.keys, border.segments)
 
 
 def reference_profiles(border: Border, plane: NDArray[np.float32]) -> NDArray[np.float64]:

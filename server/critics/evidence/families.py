@@ -21,9 +21,9 @@ from editcritic.server.critics.evidence.fill import (
 from editcritic.server.critics.evidence.leftovers import judge_leftover
 from editcritic.server.critics.evidence.repeats import judge_repeats
 from editcritic.server.critics.evidence.scene import Scene
-from editcritic.server.critics.evidence.seam import judge_border
+from editcritic.server.critics.evidence.seam import PLANES, judge_border
 from editcritic.server.critics.finding import Finding
-from editcritic.server.critics.views import crop_planes
+from editcritic.server.critics.views import Planes, crop_planes
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import Cancelled
 
@@ -52,7 +52,7 @@ def measure(
             judge_unchanged(unchanged, views),
         ],
         lambda: [judge_leftover(scene.structure, scene.source, planes, unchanged, views)],
-        lambda: judge_border(scene.border, planes, views) if scene.border else [],
+        lambda: _border(scene, planes),
         lambda: judge_detail(scene.detail, planes.luma, views) if scene.detail else [],
         lambda: [judge_blocks(planes.luma, views.inside, scene.blockiness)] if scene.windows else [],
         lambda: [judge_repeats(planes.luma, views, scene.repeat_area)],
@@ -63,6 +63,14 @@ def measure(
             raise Cancelled("nobody waits for this critique any more")
         findings += step()
     return findings
+
+
+def _border(scene: Scene, planes: Planes) -> list[Finding]:
+    if scene.border is None:
+        return []
+    pixels = scene.border.border.pixels
+    band = {name: getattr(planes, name).ravel()[pixels] for name in PLANES}
+    return judge_border(scene.border, band, scene.views)
 
 
 def _outside(scene: Scene, edit: DecodedEdit, candidate: NDArray[np.uint8]) -> list[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,20 +106,48 @@ def border_reference(border: Border, views: Views, source: Planes) -> BorderRefe
     return BorderReference(border, fill, kernels, copies)
 
 
-def judge_border(reference: BorderReference, candidate: Planes, views: Views) -> list[Finding]:
-    """The four findings of the border."""
-    own = {plane: profiles(reference.border, getattr(candidate, plane)) for plane in PLANES}
+def judge_border(
+    reference: BorderReference,
+    band: Mapping[str, NDArray[np.float32]],
+    views: Views,
+    *,
+    drawn_from: float = 0.0,
+) -> list[Finding]:
+    """The four findings of the border.
+
+    Args:
+        band: the candidate's planes by name, at the pixels of the border's band only.
+        drawn_from: strength under which a finding gets no heat, which costs more than its figures.
+    """
+    own = {plane: profiles(reference.border, band[plane]) for plane in PLANES}
     seen = {}
     for plane, name in reference.keys:
         found = steps(own[plane], reference.kernels[name])
         stats = fit(found, reference.border)
         seen[plane, name] = _Seen(found, stats, reference.copies[plane, name])
-    return [
-        _tone(reference, seen, views),
-        _colour(reference, seen, views),
-        _light(reference, seen, views),
-        _seam(reference, seen, views),
+    found = [
+        _tone(reference, seen),
+        _colour(reference, seen),
+        _light(reference, seen),
+        _seam(reference, seen),
     ]
+    return [
+        _drawn(finding, reference, seen, views) if finding.strength >= drawn_from else finding
+        for finding in found
+    ]
+
+
+def _drawn(
+    finding: Finding, reference: BorderReference, seen: Mapping[tuple[str, str], _Seen], views: Views
+) -> Finding:
+    """The finding with its heat, and with its place where that is read from the heat."""
+    if finding.kind == pb.DEFECT_KIND_SEAM:
+        heat = _along(reference.border, _seam_scores(reference, seen), views)
+        return replace(finding, heat=heat, box=strongest_box(heat))
+    heat = _inside(views)
+    if finding.kind == pb.DEFECT_KIND_LIGHT_MISMATCH:
+        heat = heat * np.clip(np.abs(views.distance) < 0.5 * float(views.distance.max()), 0.3, 1.0)
+    return replace(finding, heat=heat.astype(np.float32))
 
 
 def _copies(border: Border, moved: Array, kernel: Kernel) -> list[StepStats]:
@@ -129,40 +157,47 @@ def _copies(border: Border, moved: Array, kernel: Kernel) -> list[StepStats]:
     return [fit(Steps(*pair), border) for pair in zip(found.excess, found.sigma, strict=True)]
 
 
-def _tone(reference: BorderReference, seen: Mapping[tuple[str, str], _Seen], views: Views) -> Finding:
+def _tone(reference: BorderReference, seen: Mapping[tuple[str, str], _Seen]) -> Finding:
     luma = seen["luma", reference.fill]
     place = "the inside is too light" if luma.stats.common > 0 else "the inside is too dark"
     measured = luma.figure("luma_step", "common", "levels")
     strength = luma.z("common_z") / calibration.TONE_STEP_Z
-    return Finding(pb.DEFECT_KIND_TONE_SHIFT, strength, [measured], _inside(views), f"({place})")
+    return Finding(pb.DEFECT_KIND_TONE_SHIFT, strength, [measured], place=f"({place})")
 
 
-def _colour(reference: BorderReference, seen: Mapping[tuple[str, str], _Seen], views: Views) -> Finding:
+def _colour(reference: BorderReference, seen: Mapping[tuple[str, str], _Seen]) -> Finding:
     a, b = seen["a", reference.fill], seen["b", reference.fill]
     strength = float(np.hypot(a.z("common_z"), b.z("common_z"))) / calibration.COLOUR_STEP_Z
     size = float(np.hypot(a.stats.common, b.stats.common))
     usual = np.hypot(a.references("common"), b.references("common"))
     measured = figure("colour_step", size, "Lab units", *robust(usual, LEVEL_FLOOR))
     place = f"(the inside is too {_hue(a.stats.common, b.stats.common)})"
-    return Finding(pb.DEFECT_KIND_COLOUR_SHIFT, strength, [measured], _inside(views), place)
+    return Finding(pb.DEFECT_KIND_COLOUR_SHIFT, strength, [measured], place=place)
 
 
-def _light(reference: BorderReference, seen: Mapping[tuple[str, str], _Seen], views: Views) -> Finding:
+def _light(reference: BorderReference, seen: Mapping[tuple[str, str], _Seen]) -> Finding:
     luma = seen["luma", reference.fill]
     measured = luma.figure("light_step_gradient", "gradient", "levels")
     strength = luma.z("gradient_z") / calibration.LIGHT_STEP_Z
-    heat = _inside(views) * np.clip(np.abs(views.distance) < 0.5 * float(views.distance.max()), 0.3, 1.0)
-    return Finding(pb.DEFECT_KIND_LIGHT_MISMATCH, strength, [measured], heat.astype(np.float32))
+    return Finding(pb.DEFECT_KIND_LIGHT_MISMATCH, strength, [measured])
 
 
-def _seam(reference: BorderReference, seen: Mapping[tuple[str, str], _Seen], views: Views) -> Finding:
-    best = max((seen["luma", name] for name in reference.kernels), key=lambda item: item.z("single_z"))
+def _seam(reference: BorderReference, seen: Mapping[tuple[str, str], _Seen]) -> Finding:
+    best = _sharpest(reference, seen)
     strength = best.z("single_z") / calibration.SEAM_Z
     measured = best.figure("border_step", "single", "levels")
-    scores = np.nan_to_num(np.abs(best.steps.excess) / best.steps.sigma)
-    heat = _along(reference.border, scores, views)
-    place = _sides(reference.border, scores)
-    return Finding(pb.DEFECT_KIND_SEAM, strength, [measured], heat, place, strongest_box(heat))
+    place = _sides(reference.border, _seam_scores(reference, seen))
+    return Finding(pb.DEFECT_KIND_SEAM, strength, [measured], place=place)
+
+
+def _sharpest(reference: BorderReference, seen: Mapping[tuple[str, str], _Seen]) -> _Seen:
+    """The steps of the kernel that sees most."""
+    return max((seen["luma", name] for name in reference.kernels), key=lambda item: item.z("single_z"))
+
+
+def _seam_scores(reference: BorderReference, seen: Mapping[tuple[str, str], _Seen]) -> Array:
+    best = _sharpest(reference, seen)
+    return np.asarray(np.nan_to_num(np.abs(best.steps.excess) / best.steps.sigma))
 
 
 def _sides(border: Border, scores: Array) -> str:

@@ -1,7 +1,8 @@
 """From the network's outputs to scores and severities: curves and thresholds that were fitted, not guessed.
 
 The file beside the weights holds one rising curve per score (isotonic regression on calibration photographs),
-the factor by which the network's own spread has to be multiplied, and the level from which each kind is named.
+the factor by which the network's own spread has to be multiplied, the level from which each kind is named, and
+the floor of each score under which the likeliest kind is named even if none reaches its level.
 `editcritic.server.training.calibration` writes it.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ class Curve:
         inputs: rising outputs of the network, without a unit.
         values: scores from 0 to 100, as many, not falling.
         spread: factor for the network's own standard deviation.
-        floor: least standard deviation of a score: what clean answers differ by.
+        floor: least standard deviation of a score.
     """
 
     inputs: Sequence[float]
@@ -59,11 +60,16 @@ class Calibration:
         name: told to clients with every critique.
         curves: by score name.
         thresholds: by kind name ("SEAM"): sigmoid of the kind's output from which it is named, in (0, 1).
+        floors: by score name: sigmoid of its mean under which something is wrong, in (0, 1).
+        measured: by kind name: strength from which what is measured at the border is named, in thresholds of
+            `evidence`.
     """
 
     name: str
     curves: Mapping[str, Curve]
     thresholds: Mapping[str, float]
+    floors: Mapping[str, float] = field(default_factory=dict)
+    measured: Mapping[str, float] = field(default_factory=dict)
 
     def severity(self, kind: str, presence: float) -> float:
         """From 0 to 1; 0.3 at the kind's threshold, linear to either side of it."""
@@ -71,6 +77,18 @@ class Calibration:
         if presence < threshold:
             return AT_THRESHOLD * presence / threshold
         return AT_THRESHOLD + (1 - AT_THRESHOLD) * (presence - threshold) / (1 - threshold)
+
+    def severity_of_low(self, score: str, share: float) -> float:
+        """From 0 to 1 of what lowers a score; 0 from its floor on, 0.3 under it, rising as the score falls.
+
+        Args:
+            score: its name.
+            share: sigmoid of its mean.
+        """
+        floor = self.floors.get(score, 0.0)
+        if share >= floor:
+            return 0.0
+        return AT_THRESHOLD + (1 - AT_THRESHOLD) * (floor - share) / floor
 
 
 def read_calibration(file: Path) -> Calibration:
@@ -82,7 +100,13 @@ def read_calibration(file: Path) -> Calibration:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
         curves = {name: Curve(**each) for name, each in data["curves"].items()}
-        return Calibration(str(data["name"]), curves, dict(data["thresholds"]))
+        return Calibration(
+            str(data["name"]),
+            curves,
+            dict(data["thresholds"]),
+            dict(data.get("floors", {})),
+            dict(data.get("measured", {})),
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidInput(f"{file} is no calibration of the network critic: {error}") from error
 

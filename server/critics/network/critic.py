@@ -16,8 +16,9 @@ from editcritic.server.critics.base import CritiqueTask, DecodedEdit, Outcome
 from editcritic.server.critics.evidence.preservation import find_leak
 from editcritic.server.critics.explain import summarise
 from editcritic.server.critics.finding import DIMENSION_OF, Finding
+from editcritic.server.critics.network.border import BorderScene, measure_border, prepare_border
 from editcritic.server.critics.network.calibration import read_calibration
-from editcritic.server.critics.network.findings import edited_region, read_findings
+from editcritic.server.critics.network.findings import edited_region, join_border, read_findings
 from editcritic.server.critics.network.runner import Look, NetworkRunner, climb, load_network
 from editcritic.server.critics.network.verdict import judge, reportable
 from editcritic.server.critics.network.view import EditView, look_at, view_edit, view_whole
@@ -42,11 +43,13 @@ class PreparedEdit:
         view: what the network looks at.
         frame: the photograph's part of it, for boxes and maps.
         outside: (H, W) bool; where nothing may change.
+        border: the mask's border; None where it has none within the photograph.
     """
 
     view: EditView
     frame: Frame
     outside: NDArray[np.bool_]
+    border: BorderScene | None
 
 
 class NetworkCritic:
@@ -98,7 +101,7 @@ class NetworkCritic:
         height, width = edit.denoise_mask.shape
         inside = view.within_photo(view.alpha >= 0.5)
         frame = Frame(view.photo, view.side / view.window.width, (height, width), inside)
-        return PreparedEdit(view, frame, outside_of(edit))
+        return PreparedEdit(view, frame, outside_of(edit), prepare_border(edit))
 
     def critique(self, tasks: Sequence[CritiqueTask], is_cancelled: Callable[[], bool]) -> list[Outcome]:
         """One outcome for each task; each is judged alone, so a batch changes nothing."""
@@ -146,6 +149,9 @@ class NetworkCritic:
         output = self._run(Look(prepared.view, window, whole, 1.0 if progress is None else progress))
         leak = find_leak(task.edit, task.candidate.image, prepared.outside)
         findings = read_findings(output, self._calibration, prepared.view, window, leak, task)
+        if prepared.border is not None:
+            measured = measure_border(prepared.border, task.candidate.image)
+            findings = join_border(findings, measured, prepared.border, prepared.view, self._calibration)
         reading = self._alignment.read(task.edit, task.candidate.image, progress)
         mismatch = reading.finding()
         findings += [mismatch] if mismatch else []

@@ -1,8 +1,8 @@
 """Measured evidence as the network reads it: figures of each region against what the photograph does elsewhere.
 
-A short form of the `evidence` critic's families that costs a few milliseconds and has a gradient: brightness,
-two colour axes, steps on a grid, the change against the source, and fine, middle and coarse detail, each as
-means over core, rim, ring and outside and as differences in units of the outside's own spread.
+A short form of the `evidence` critic's families that costs a few milliseconds: brightness, two colour axes, steps
+on a grid, the change against the source, fine, middle and coarse detail, and three marks (flat runs, block grid,
+copies), each as means over core, rim, ring and outside and as differences in units of the outside's own spread.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from editcritic.server.critics.network.marks import MARKS, measure_marks
 
 __all__ = [
     "FAMILIES",
@@ -24,8 +26,8 @@ __all__ = [
     "standardise",
 ]
 
-FAMILIES = 8
-FIGURES = 12
+FAMILIES = 8 + len(MARKS)
+FIGURES = 14
 """Figures of each family."""
 STANDARDISED = 3 * FAMILIES
 _WINDOW = 7
@@ -38,40 +40,50 @@ class Planes(NamedTuple):
 
     Attributes:
         tones: (B, 5, S / 2, S / 2); brightness, two colour axes, steps on a grid, change against the source.
-        details: (B, 3, S / 4, S / 4); logarithms of fine, middle and coarse energy.
+        details: (B, 6, S / 4, S / 4); logarithms of fine, middle and coarse energy, and the marks.
     """
 
     tones: Tensor
     details: Tensor
 
 
-def measure_planes(candidate: Tensor, source: Tensor) -> Planes:
-    """Dense measurements of candidates and sources (B, 3, S, S) in [-1, 1]."""
+def measure_planes(candidate: Tensor, source: Tensor, inside: Tensor) -> Planes:
+    """Dense measurements.
+
+    Args:
+        candidate, source: (B, 3, S, S) in [-1, 1].
+        inside: (B, 1, S, S) in [0, 1]; 0 everywhere where the mask is not known.
+    """
     luma = candidate.mean(1, keepdim=True)
     change = _halved((candidate - source).abs().mean(1, keepdim=True))
-    return Planes(torch.cat([_tones(candidate, luma), change], 1), _details(luma))
+    details = torch.cat([_details(luma), measure_marks(luma, inside)], 1)
+    return Planes(torch.cat([_tones(candidate, luma), change], 1), details)
 
 
-def measure_figures(planes: Planes, regions: Tensor) -> Tensor:
-    """(B, 8 families, 12 figures) float32, each about within -8..8.
+def measure_figures(planes: Planes, regions: Tensor, steps: Tensor | None = None) -> Tensor:
+    """(B, 11 families, 14 figures) float32, each about within -8..8.
 
     Args:
         planes: of the candidates.
         regions: (B, 4, S / 2, S / 2) in [0, 1]: core, rim, ring, outside.
+        steps: of `standardise`, where it was told the same regions.
     """
-    tones = _figures(planes.tones, regions, 16)
     quarter = _halved(regions)
-    figures = torch.cat([tones, _figures(planes.details, quarter, 8)], 1)
-    steps = border_steps(torch.cat([_halved(planes.tones), planes.details], 1), quarter)
+    if steps is None:
+        steps = border_steps(torch.cat([_halved(planes.tones), planes.details], 1), quarter)
+    figures = torch.cat([_figures(planes.tones, regions, 16), _figures(planes.details, quarter, 8)], 1)
     return torch.cat([figures, _along_border(steps, quarter, figures[..., 4])], -1)
 
 
-def standardise(planes: Planes, regions: Tensor) -> Tensor:
-    """Planes against the ring, the outside, and across the border, in the outside's spreads: (B, 24, S / 4, S / 4).
+def standardise(planes: Planes, regions: Tensor) -> tuple[Tensor, Tensor]:
+    """Planes against the ring, the outside, and across the border, in the outside's spreads.
 
     Args:
         planes: of the candidates.
         regions: (B, 4, S / 2, S / 2); where nothing is known of the mask, all of it is outside.
+
+    Returns:
+        (B, 33, S / 4, S / 4), and the bare steps across the border, (B, 11, S / 4, S / 4).
     """
     all_planes = torch.cat([_halved(planes.tones), planes.details], 1)
     quarter = _halved(regions)
@@ -79,9 +91,10 @@ def standardise(planes: Planes, regions: Tensor) -> Tensor:
     nearby = torch.stack([quarter[:, 2] + 1e-3 * quarter[:, 3], quarter[:, 2:].sum(1)], 1).flatten(2)
     shares = nearby.sum(-1).clamp_min(1e-3)
     means = all_planes.flatten(2) @ nearby.transpose(1, 2) / shares[:, None]
-    steps = [(all_planes - means[..., i, None, None]) / spread for i in range(2)]
-    steps.append(border_steps(all_planes, quarter) / spread)
-    return torch.cat(steps, 1).clamp(-_MAX_Z, _MAX_Z) / 2
+    steps = border_steps(all_planes, quarter)
+    found = [(all_planes - means[..., i, None, None]) / spread for i in range(2)]
+    found.append(steps / spread)
+    return torch.cat(found, 1).clamp(-_MAX_Z, _MAX_Z) / 2, steps
 
 
 def border_steps(planes: Tensor, regions: Tensor) -> Tensor:
@@ -101,7 +114,8 @@ def border_steps(planes: Tensor, regions: Tensor) -> Tensor:
 
 
 def _window_mean(plane: Tensor) -> Tensor:
-    return F.avg_pool2d(plane, _WINDOW, 1, _WINDOW // 2)
+    across = F.avg_pool2d(plane, (1, _WINDOW), 1, (0, _WINDOW // 2))
+    return F.avg_pool2d(across, (_WINDOW, 1), 1, (_WINDOW // 2, 0))
 
 
 def _figures(planes: Tensor, regions: Tensor, block: int) -> Tensor:
@@ -118,7 +132,7 @@ def _figures(planes: Tensor, regions: Tensor, block: int) -> Tensor:
 
 
 def _along_border(steps: Tensor, regions: Tensor, spread: Tensor) -> Tensor:
-    """Mean, mean size and spread of the steps along the border, and how far they agree, (B, F, 4)."""
+    """Of the steps along the border: mean, mean size, spread, agreement, slope and how much it explains, (B, F, 6)."""
     weights = regions[:, 1:3].sum(1, keepdim=True) * (steps[:, :1] != 0)
     total = weights.sum((2, 3)).clamp_min(1e-3)
     mean = (steps * weights).sum((2, 3)) / total
@@ -126,8 +140,28 @@ def _along_border(steps: Tensor, regions: Tensor, spread: Tensor) -> Tensor:
     varied = ((steps - mean[..., None, None]).square() * weights).sum((2, 3)) / total
     scale = spread + _FLOOR
     agreement = mean / (varied + 1e-4).sqrt()
-    found = torch.stack([mean / scale, size / scale, (varied + 1e-6).sqrt() / scale, agreement], -1)
-    return found.clamp(-_MAX_Z, _MAX_Z)
+    sloped = _explained_by_slope(steps - mean[..., None, None], weights / total[..., None, None])
+    found = [mean / scale, size / scale, (varied + 1e-6).sqrt() / scale, agreement]
+    found += [(sloped + 1e-6).sqrt() / scale, 4 * sloped / (varied + 1e-4)]
+    return torch.stack(found, -1).clamp(-_MAX_Z, _MAX_Z)
+
+
+def _explained_by_slope(steps: Tensor, shares: Tensor) -> Tensor:
+    """Variance of steps (B, F, h, w) that a plane through them explains, (B, F): light from another side.
+
+    Args:
+        shares: (B, 1, h, w); sum 1.
+    """
+    height, width = steps.shape[2:]
+    down = torch.linspace(-1, 1, height, device=steps.device)[:, None].expand(height, width)
+    across = torch.linspace(-1, 1, width, device=steps.device).expand(height, width)
+    places = torch.stack([down, across])[None]  # (1, 2, h, w)
+    places = places - (places * shares).sum((2, 3), keepdim=True)
+    flat, weighted = places.flatten(2), (places * shares).flatten(2)  # (B, 2, N)
+    scatter = weighted @ flat.mT + 1e-3 * torch.eye(2, device=steps.device)
+    along = steps.flatten(2) @ weighted.mT  # (B, F, 2)
+    slope: Tensor = torch.linalg.solve(scatter, along.mT).mT
+    return (slope * along).sum(-1).clamp_min(0)
 
 
 def _tones(candidate: Tensor, luma: Tensor) -> Tensor:

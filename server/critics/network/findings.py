@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -10,24 +11,33 @@ import torch
 from numpy.typing import NDArray
 
 from editcritic.server.critics.base import CritiqueTask
+from editcritic.server.critics.change import largest_change
 from editcritic.server.critics.evidence.calibration import OUTSIDE_LEAK, OUTSIDE_LOCAL, UNCHANGED_SHARE
 from editcritic.server.critics.evidence.fill import SAME_LEVELS
 from editcritic.server.critics.evidence.preservation import Leak, outside_figures
-from editcritic.server.critics.finding import Finding, figure, strength_of, strongest_box
+from editcritic.server.critics.finding import (
+    AT_THRESHOLD,
+    DIMENSION_OF,
+    Finding,
+    figure,
+    strength_of,
+    strongest_box,
+)
+from editcritic.server.critics.network.border import BorderScene, in_view
 from editcritic.server.critics.network.calibration import Calibration
-from editcritic.server.critics.network.figures import measure_figures, measure_planes
-from editcritic.server.critics.network.model import KINDS, EditOutput
+from editcritic.server.critics.network.model import KINDS, SCORES, EditOutput
 from editcritic.server.critics.network.view import EditView
 from editcritic.server.critics.places import place_words
 from editcritic.server.critics.views import Bounds
 from editcritic.v1 import critic_pb2 as pb
 
-__all__ = ["edited_region", "read_findings"]
+__all__ = ["MEASURED", "edited_region", "join_border", "read_findings"]
 
 Plane = NDArray[np.float32]
 
-_MEASURED = frozenset({pb.DEFECT_KIND_OUTSIDE_CHANGED, pb.DEFECT_KIND_UNCHANGED})
+MEASURED = frozenset({pb.DEFECT_KIND_OUTSIDE_CHANGED, pb.DEFECT_KIND_UNCHANGED})
 """Kinds that pixels tell exactly; the network's own opinion of them is not asked."""
+_FLOORED = {"naturalness": pb.DIMENSION_NATURALNESS, "harmony": pb.DIMENSION_HARMONY}
 _NEAR_PX = 6
 _LEVELS = 127.5
 
@@ -61,18 +71,46 @@ def read_findings(
         window: (S, S, 3) uint8; the candidate as the network saw it.
         leak: what changed outside the mask; None without an outside.
     """
-    measured = _measure(window, view)
     presence = torch.sigmoid(output.kinds[0]).cpu().numpy()
-    maps = torch.sigmoid(output.maps[0]).cpu().numpy()
-    findings = [
-        _learned(kind, float(presence[i]), maps[i], measured, calibration, view)
+    severities = {
+        kind: calibration.severity(_name(kind), float(presence[i]))
         for i, kind in enumerate(KINDS)
-        if kind not in _MEASURED
+        if kind not in MEASURED
+    }
+    _blame_low_scores(severities, output, calibration)
+    maps = torch.sigmoid(output.maps[0]).cpu().numpy()
+    height, width = maps.shape[1:]
+    inside = cv2.resize(view.alpha, (width, height), interpolation=cv2.INTER_AREA) >= 0.5
+    scene = _Scene(view, inside, output.figures[0].cpu().numpy())
+    findings = [
+        _learned(kind, severity, presence[KINDS.index(kind)], maps[KINDS.index(kind)], scene)
+        for kind, severity in severities.items()
     ]
     findings.append(_unchanged(window, view))
     if leak is not None:
-        findings.append(_outside(leak, task, view))
+        findings.append(_outside(leak, task, view, window))
     return findings
+
+
+def join_border(
+    findings: Sequence[Finding],
+    measured: Mapping[int, Finding],
+    scene: BorderScene,
+    view: EditView,
+    calibration: Calibration,
+) -> list[Finding]:
+    """The findings, those of the border replaced by what was measured wherever that is the more conspicuous."""
+    joined = []
+    for finding in findings:
+        level = calibration.measured.get(_name(finding.kind))
+        other = measured.get(finding.kind)
+        if level is None or other is None or other.strength < level:
+            joined.append(finding)
+            continue
+        strength = other.strength / level
+        graver = strength > finding.strength
+        joined.append(in_view(other, scene, view, strength) if graver else finding)
+    return joined
 
 
 def edited_region(output: EditOutput, view: EditView) -> Plane:
@@ -80,16 +118,39 @@ def edited_region(output: EditOutput, view: EditView) -> Plane:
     return view.within_photo(_enlarged(torch.sigmoid(output.edited[0, 0]).cpu().numpy(), view.side))
 
 
-def _learned(
-    kind: int, presence: float, small: Plane, measured: Plane, calibration: Calibration, view: EditView
-) -> Finding:
-    name = pb.DefectKind.Name(pb.DefectKind.ValueType(kind)).removeprefix("DEFECT_KIND_")
-    strength = strength_of(calibration.severity(name, presence))
-    coarse = cv2.resize(view.alpha, small.shape[::-1], interpolation=cv2.INTER_AREA) >= 0.5
-    share = float(small[coarse].mean()) if coarse.any() else 0.0
-    evidence = [figure("map_share", share, "fraction"), figure("presence", presence, "fraction")]
+def _blame_low_scores(severities: dict[int, float], output: EditOutput, calibration: Calibration) -> None:
+    """Where a score is under its floor and nothing is named, its likeliest kind is."""
+    if max(severities.values()) >= AT_THRESHOLD:
+        return
+    low = []
+    for score, dimension in _FLOORED.items():
+        share = float(torch.sigmoid(output.mean[0, SCORES.index(score)]))
+        low.append((calibration.severity_of_low(score, share), dimension))
+    severity, dimension = max(low)
+    if severity > 0:
+        own = [kind for kind in severities if DIMENSION_OF[pb.DefectKind.ValueType(kind)] == dimension]
+        severities[max(own, key=lambda kind: severities[kind])] = severity
+
+
+def _name(kind: int) -> str:
+    return pb.DefectKind.Name(pb.DefectKind.ValueType(kind)).removeprefix("DEFECT_KIND_")
+
+
+class _Scene(NamedTuple):
+    """What all kinds are told about: the view, its inside at the maps' size, and the figures."""
+
+    view: EditView
+    inside: NDArray[np.bool_]
+    measured: Plane
+
+
+def _learned(kind: int, severity: float, presence: float, small: Plane, scene: _Scene) -> Finding:
+    view = scene.view
+    strength = strength_of(severity)
+    share = float(small[scene.inside].mean()) if scene.inside.any() else 0.0
+    evidence = [figure("map_share", share, "fraction"), figure("presence", float(presence), "fraction")]
     if kind in _FIGURE_OF:
-        evidence.insert(0, _figure_of(kind, measured))
+        evidence.insert(0, _figure_of(kind, scene.measured))
     if strength < 1.0:
         # Place and map of what will not be named cost more than the network itself.
         return Finding(pb.DefectKind.ValueType(kind), strength, evidence)
@@ -116,19 +177,8 @@ def _figure_of(kind: int, measured: Plane) -> pb.Measurement:
     return figure(name, value, unit, spread, max(spread, 1e-3))
 
 
-def _measure(window: NDArray[np.uint8], view: EditView) -> Plane:
-    """(families, figures) of the candidate, as the network read them."""
-    pictures = [
-        torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / _LEVELS - 1
-        for image in (window, view.source)
-    ]
-    regions = torch.nn.functional.avg_pool2d(torch.from_numpy(view.regions)[None], 2)
-    measured: Plane = measure_figures(measure_planes(pictures[0], pictures[1]), regions)[0].numpy()
-    return measured
-
-
 def _unchanged(window: NDArray[np.uint8], view: EditView) -> Finding:
-    same = cv2.absdiff(window, view.source).max(axis=2) <= SAME_LEVELS
+    same = largest_change(window, view.source) <= SAME_LEVELS
     core = view.regions[0] > 0
     share = float(same[core].mean()) if core.any() else 0.0
     heat = view.within_photo((same & (view.alpha >= 0.5)).astype(np.float32))
@@ -136,9 +186,9 @@ def _unchanged(window: NDArray[np.uint8], view: EditView) -> Finding:
     return Finding(pb.DEFECT_KIND_UNCHANGED, share / UNCHANGED_SHARE, evidence, heat)
 
 
-def _outside(leak: Leak, task: CritiqueTask, view: EditView) -> Finding:
+def _outside(leak: Leak, task: CritiqueTask, view: EditView, window: NDArray[np.uint8]) -> Finding:
     strength = max(leak.mean / OUTSIDE_LEAK, leak.local / OUTSIDE_LOCAL)
-    change = cv2.absdiff(view.cut(task.candidate.image), view.source).max(axis=2).astype(np.float32)
+    change = largest_change(window, view.source).astype(np.float32)
     outside = view.regions[2:].sum(axis=0) > 0
     heat = cv2.GaussianBlur(np.where(outside, np.maximum(change - 2, 0), 0).astype(np.float32), (0, 0), 2.0)
     height, width = task.edit.denoise_mask.shape

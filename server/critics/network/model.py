@@ -34,6 +34,7 @@ from editcritic.server.critics.network.figures import (
     measure_planes,
     standardise,
 )
+from editcritic.server.critics.network.queries import QUERIES, GatedFusion, QualityQueries
 from editcritic.v1 import critic_pb2 as pb
 
 __all__ = ["KINDS", "MAP_STRIDE", "SCORES", "EditInput", "EditNetwork", "EditOutput"]
@@ -48,9 +49,6 @@ SCORES = ("naturalness", "harmony", "preservation", "visual_quality")
 MAP_STRIDE = 4
 _WIDTHS = (32, 64, 112, 192)
 _TOKEN = 160
-_QUERIES = 8
-_LAYERS = 2
-_HEADS = 5
 _CLIP = 0.2
 _MAX_LOG_VARIANCE = 4.0
 
@@ -88,6 +86,7 @@ class EditOutput:
         maps: (B, K, S / 4, S / 4) logits of each kind in each place.
         edited: (B, 1, S / 4, S / 4) logits of "this was edited".
         embedding: (B, D); what the scores are read from.
+        figures: (B, families, figures); measured evidence as the network read it.
     """
 
     mean: Tensor
@@ -96,6 +95,7 @@ class EditOutput:
     maps: Tensor
     edited: Tensor
     embedding: Tensor
+    figures: Tensor
 
 
 def _convolution(inside: int, outside: int, size: int = 3, stride: int = 1) -> nn.Sequential:
@@ -116,30 +116,37 @@ class _Residual(nn.Module):
 
 
 class _SelfSimilarity(nn.Module):
-    """Adds to every cell how much the most similar cells beyond its neighbourhood resemble it.
+    """Adds to every cell how much the most similar cell beyond its neighbourhood resembles it.
 
-    Source: self-correlation of copy-move forensics (BusterNet, Wu et al. 2018), here with two matches.
+    Source: self-correlation of copy-move forensics (BusterNet, Wu et al. 2018).
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.describe = nn.Conv2d(width, 32, 1)
-        self.tell = nn.Conv2d(2, width, 1)
+        self.tell = nn.Conv2d(1, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        described = F.normalize(self.describe(x).flatten(2).float(), dim=1)
-        alike = described.transpose(1, 2) @ described  # (B, N, N)
-        alike = alike.masked_fill(_neighbours(x.shape[2], x.shape[3], x.device), -1.0)
-        best = alike.topk(2, dim=-1).values.transpose(1, 2).reshape(x.shape[0], 2, *x.shape[2:])
-        told: Tensor = self.tell(best.to(x.dtype))
+        described = F.normalize(self.describe(x).flatten(2).float(), dim=1)  # (B, 32, N)
+        with torch.no_grad():
+            alike = described.mT @ described  # (B, N, N)
+            alike.masked_fill_(_neighbours(x.shape[2], x.shape[3], x.device), -1.0)
+        if torch.is_grad_enabled():
+            # A gradient through all pairs would cost more than the network.
+            place = alike.argmax(-1)[:, None].expand_as(described)
+            best = (described * described.gather(2, place)).sum(1)
+        else:
+            best = alike.amax(-1)
+        told: Tensor = self.tell(best.reshape(x.shape[0], 1, *x.shape[2:]).to(x.dtype))
         return x + told
 
 
 def _neighbours(height: int, width: int, device: torch.device) -> Tensor:
     """(N, N) bool: cells fewer than three steps apart."""
-    rows = torch.arange(height, device=device).repeat_interleave(width)
-    columns = torch.arange(width, device=device).repeat(height)
-    return (rows[:, None] - rows).abs().maximum((columns[:, None] - columns).abs()) < 3
+    rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
+    near = [(axis[:, None] - axis).abs() < 3 for axis in (rows, columns)]
+    both = near[0][:, None, :, None] & near[1][None, :, None, :]
+    return both.reshape(height * width, height * width)
 
 
 class _Encoder(nn.Module):
@@ -225,92 +232,43 @@ class _RegionTokens(nn.Module):
         for feature, weights, compare, each in zip(features, regions, self.compare, self.each, strict=True):
             pooled = _pool(feature, weights)
             inside = weights[:, :2].sum(1, keepdim=True).to(feature.dtype)
-            peak = F.max_pool2d(feature * inside, 4).amax((2, 3))
+            # Cells first: this keeps the largest level cheap.
+            peak = (F.max_pool2d(feature, 4) * F.max_pool2d(inside, 4)).amax((2, 3))
             tokens += [compare(torch.cat([pooled.flatten(1), peak], 1))[:, None], each(pooled)]
         return torch.cat(tokens, 1)
 
 
-class _QueryLayer(nn.Module):
-    """Queries speak with one another, look at the tokens, and think."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.itself = nn.MultiheadAttention(_TOKEN, _HEADS, batch_first=True)
-        self.across = nn.MultiheadAttention(_TOKEN, _HEADS, batch_first=True)
-        self.think = nn.Sequential(nn.Linear(_TOKEN, 3 * _TOKEN), nn.GELU(), nn.Linear(3 * _TOKEN, _TOKEN))
-        self.norms = nn.ModuleList(nn.LayerNorm(_TOKEN) for _ in range(3))
-
-    def forward(self, queries: Tensor, tokens: Tensor) -> Tensor:
-        x = self.norms[0](queries)
-        queries = queries + self.itself(x, x, x, need_weights=False)[0]
-        queries = queries + self.across(self.norms[1](queries), tokens, tokens, need_weights=False)[0]
-        thought: Tensor = self.think(self.norms[2](queries))
-        return queries + thought
-
-
-class _QualityQueries(nn.Module):
-    """A small bank of learned queries over all tokens: (B, T, D) -> (B, Q, D).
-
-    Source: the Quality Query Transformer of ELIQ (2026); number of queries and layers are ours.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.queries = nn.Parameter(torch.randn(1, _QUERIES, _TOKEN) * 0.3)
-        self.norm = nn.LayerNorm(_TOKEN)
-        self.layers = nn.ModuleList(_QueryLayer() for _ in range(_LAYERS))
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        tokens, queries = self.norm(tokens), self.queries.expand(tokens.shape[0], -1, -1)
-        for layer in self.layers:
-            queries = layer(queries, tokens)
-        return queries
-
-
-class _GatedFusion(nn.Module):
-    """Mixes what the picture shows (semantic) with how it is drawn (visual), element by element.
-
-    Source: gated fusion of ELIQ (2026), and of MA-AGIQA (2024) between semantics and quality.
-    """
-
-    def __init__(self, semantic: int, visual: int, width: int) -> None:
-        super().__init__()
-        self.semantic, self.visual = nn.Linear(semantic, width), nn.Linear(visual, width)
-        self.gate = nn.Linear(2 * width, width)
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, semantic: Tensor, visual: Tensor) -> Tensor:
-        one, other = self.semantic(semantic), self.visual(visual)
-        share = torch.sigmoid(self.gate(torch.cat([one, other], -1)))
-        return F.gelu(self.norm(share * one + (1 - share) * other))
-
-
 class EditNetwork(nn.Module):
-    """`EditNetwork()(EditInput) -> EditOutput`."""
+    """`EditNetwork()(EditInput) -> EditOutput`.
+
+    Attributes:
+        reduced: run the convolutions in bfloat16; everything after them stays in float32.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.reduced = False
         self.encoder, self.decoder = _Encoder(10), _Decoder()
         self.whole, self.regions = _WholeView(), _RegionTokens()
         self.cells = nn.Linear(_WIDTHS[-1] + 4, _TOKEN)
         self.figures = nn.ModuleList(nn.Linear(FIGURES, _TOKEN) for _ in range(FAMILIES))
         self.progress = nn.Sequential(nn.Linear(3, _TOKEN), nn.GELU(), nn.Linear(_TOKEN, _TOKEN))
         self.kinds_of_token = nn.Parameter(torch.randn(5, _TOKEN) * 0.1)
-        self.queries = _QualityQueries()
+        self.queries = QualityQueries(_TOKEN)
         width = 256
-        self.fusion = _GatedFusion(3 * _WIDTHS[-1] + _TOKEN, _QUERIES * _TOKEN + FAMILIES * FIGURES, width)
+        self.fusion = GatedFusion(3 * _WIDTHS[-1] + _TOKEN, QUERIES * _TOKEN + FAMILIES * FIGURES, width)
         self.score = nn.Linear(width, 2 * len(SCORES))
         self.kind = nn.Linear(width + len(KINDS), len(KINDS))
 
     def forward(self, given: EditInput) -> EditOutput:
         """Judge a batch."""
-        measured, standardised = _measure(given)
-        features = self.encoder(_planes(given), standardised)
-        maps = self.decoder(features).float()
+        halves = F.avg_pool2d(given.regions, 2)
+        measured, standardised, steps = _measure(given, halves)
+        features, maps = self._see(given, standardised)
         maps, edited = maps[:, :-1], maps[:, -1:]
-        regions = _pyramid(_known_regions(given, edited))
+        regions = _pyramid(_known_regions(halves, given.mask_known, edited))
         with torch.autocast(given.candidate.device.type, enabled=False):
-            figures = measure_figures(measured, regions[0])
+            figures = measure_figures(measured, regions[0], steps if regions[0] is halves else None)
         tokens = self._tokens(given, features, regions, figures)
         visual = torch.cat([self.queries(tokens).flatten(1), figures.flatten(1)], 1)
         fused = self.fusion(_semantic(features[-1], regions[-1], tokens[:, -37:-1]), visual)
@@ -323,7 +281,18 @@ class EditNetwork(nn.Module):
             maps,
             edited,
             fused.float(),
+            figures,
         )
+
+    def _see(self, given: EditInput, standardised: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Features of the encoder and logits of the maps."""
+        if not self.reduced:
+            features = self.encoder(_planes(given), standardised)
+            return features, self.decoder(features).float()
+        with torch.autocast(given.candidate.device.type, torch.bfloat16):
+            features = self.encoder(_planes(given), standardised)
+            maps = self.decoder(features)
+        return [feature.float() for feature in features], maps.float()
 
     def _tokens(
         self, given: EditInput, features: list[Tensor], regions: list[Tensor], measured: Tensor
@@ -338,15 +307,19 @@ class EditNetwork(nn.Module):
         return torch.cat([tokens + kind for tokens, kind in zip(groups, self.kinds_of_token, strict=True)], 1)
 
 
-def _measure(given: EditInput) -> tuple[Planes, Tensor]:
-    """Dense measurements, and the same in units of the outside's spread."""
+def _measure(given: EditInput, halves: Tensor) -> tuple[Planes, Tensor, Tensor]:
+    """Dense measurements, the same in units of the outside's spread, and their steps across the mask's border.
+
+    Args:
+        halves: the regions, (B, 4, S / 2, S / 2).
+    """
     with torch.autocast(given.candidate.device.type, enabled=False):
-        planes = measure_planes(given.candidate, given.source)
         known = given.mask_known[:, None, None, None]
+        inside = given.regions[:, :2].sum(1, keepdim=True) * known
+        planes = measure_planes(given.candidate, given.source, inside)
         nothing = torch.tensor([0.0, 0.0, 0.0, 1.0], device=known.device)[None, :, None, None]
-        regions = F.avg_pool2d(given.regions, 2)
-        standardised = standardise(planes, known * regions + (1 - known) * nothing)
-    return planes, _as_input(standardised)
+        standardised, steps = standardise(planes, known * halves + (1 - known) * nothing)
+    return planes, _as_input(standardised), steps
 
 
 def _as_input(planes: Tensor) -> Tensor:
@@ -363,7 +336,7 @@ def _planes(given: EditInput) -> Tensor:
     """
     luma = given.candidate.mean(1, keepdim=True)
     near = F.avg_pool2d(F.pad(luma, (1, 1, 1, 1), mode="reflect"), 3, 1)
-    wide = F.avg_pool2d(F.pad(luma, (3, 3, 3, 3), mode="reflect"), 7, 1)
+    wide = F.avg_pool2d(F.avg_pool2d(F.pad(luma, (3, 3, 3, 3), mode="reflect"), (1, 7), 1), (7, 1), 1)
     residuals = [(plane.clamp(-_CLIP, _CLIP) / _CLIP) for plane in (luma - near, near - wide)]
     change = (given.candidate - given.source).abs().mean(1, keepdim=True).clamp(0, 0.5) * 2
     planes = torch.cat([given.candidate, given.source, given.alpha, change, *residuals], 1)
@@ -377,24 +350,24 @@ def _pool(feature: Tensor, weights: Tensor) -> Tensor:
     return shares.flatten(2).to(feature.dtype) @ rows
 
 
-def _pyramid(regions: Tensor) -> list[Tensor]:
+def _pyramid(halves: Tensor) -> list[Tensor]:
     """The regions at strides 2, 4, 8 and 16."""
-    levels = [F.avg_pool2d(regions, 2)]
+    levels = [halves]
     while len(levels) < len(_WIDTHS):
         levels.append(F.avg_pool2d(levels[-1], 2))
     return levels
 
 
-def _known_regions(given: EditInput, edited: Tensor) -> Tensor:
+def _known_regions(halves: Tensor, mask_known: Tensor, edited: Tensor) -> Tensor:
     """The regions as given; where the mask is not known, those of the region that was found."""
-    known = given.mask_known[:, None, None, None]
+    known = mask_known[:, None, None, None]
     if bool((known == 1).all()):
-        return given.regions
+        return halves
     found = torch.sigmoid(edited.detach())
     inner, outer = -F.max_pool2d(-found, 5, 1, 2), F.max_pool2d(found, 5, 1, 2)
     parts = torch.cat([inner, found - inner, outer - found, 1 - outer], 1)
-    guessed = F.interpolate(parts, given.regions.shape[2:], mode="nearest")
-    return known * given.regions + (1 - known) * guessed
+    guessed = F.interpolate(parts, halves.shape[2:], mode="nearest")
+    return known * halves + (1 - known) * guessed
 
 
 def _semantic(deepest: Tensor, regions: Tensor, whole: Tensor) -> Tensor:

@@ -63,10 +63,16 @@ class NetworkRunner:
     """`NetworkRunner(network)(look) -> EditOutput` of a batch of one.
 
     Every candidate runs alone: on a CPU a batch saves nothing, and a score cannot depend on its neighbours.
+    Where the processor has matrix units for bfloat16 the convolutions use them: a third faster, and scores
+    move by hundredths of a point.
+
+    Args:
+        reduced: convolutions in bfloat16; None for where the processor is made for it.
     """
 
-    def __init__(self, network: EditNetwork, device: str = "cpu") -> None:
+    def __init__(self, network: EditNetwork, device: str = "cpu", *, reduced: bool | None = None) -> None:
         self.device = torch.device(device)
+        network.reduced = _multiplies_bfloat16(self.device) if reduced is None else reduced
         self._network = _folded(network.eval()).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
@@ -131,6 +137,13 @@ def _put_back(view: EditView, candidate: NDArray[np.uint8], change: NDArray[np.f
     moved = candidate.astype(np.float32)
     moved[box.slices] += part
     return np.clip(np.round(moved), 0, 255).astype(np.uint8)
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    # torch has no public name for it; without the answer float32 is right everywhere.
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
 
 
 def _counters(network: nn.Module) -> dict[str, Tensor]:

@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from editcritic.server.critics.change import largest_change
+
 __all__ = ["EditCase", "Pixels", "Plane", "blend", "blob", "depth", "lab_shift", "part", "place"]
 
 Pixels = NDArray[np.uint8]
@@ -48,7 +50,7 @@ class EditCase:
 
         The change is smoothed first: grain injures an area, not the pixels that happened to move far.
         """
-        change = cv2.absdiff(self.candidate, self.clean).max(axis=2).astype(np.float32)
+        change = largest_change(self.candidate, self.clean).astype(np.float32)
         smooth = cv2.GaussianBlur(change, (0, 0), _SMOOTH_PX)
         touched = smooth[smooth > _VISIBLE_LEVELS]
         if touched.size == 0:
@@ -65,7 +67,7 @@ class EditCase:
         injured = self.injured
         if not injured.any():
             return False
-        change = cv2.absdiff(self.candidate, self.clean).max(axis=2)
+        change = largest_change(self.candidate, self.clean)
         return float(np.quantile(change[injured], 0.9)) >= _SEEN_LEVELS
 
 

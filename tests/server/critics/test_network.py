@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,12 @@ from numpy.typing import NDArray
 from skimage import data
 
 from editcritic.server.critics.base import CritiqueTask, DecodedCandidate, DecodedEdit
-from editcritic.server.critics.network.calibration import Calibration, Curve, read_calibration
+from editcritic.server.critics.network.calibration import (
+    Calibration,
+    Curve,
+    read_calibration,
+    write_calibration,
+)
 from editcritic.server.critics.network.critic import WEIGHTS, NetworkCritic
 from editcritic.server.critics.network.figures import border_steps
 from editcritic.server.critics.network.model import EditInput, EditNetwork
@@ -207,10 +214,10 @@ def test_a_shift_of_the_inside_steps_to_one_side_all_along_the_border() -> None:
     assert (steps >= 0).all()
 
 
-def test_folding_the_norms_changes_nothing() -> None:
-    network = load_network(WEIGHTS / "network.safetensors").eval()
+@pytest.fixture(scope="module")
+def given() -> EditInput:
     torch.manual_seed(0)
-    given = EditInput(
+    return EditInput(
         torch.rand(1, 3, 128, 128) * 2 - 1,
         torch.rand(1, 3, 128, 128) * 2 - 1,
         torch.ones(1, 1, 128, 128),
@@ -220,11 +227,26 @@ def test_folding_the_norms_changes_nothing() -> None:
         torch.ones(1),
         torch.ones(1),
     )
+
+
+def _runner(*, reduced: bool) -> NetworkRunner:
+    return NetworkRunner(load_network(WEIGHTS / "network.safetensors"), reduced=reduced)
+
+
+def test_folding_the_norms_changes_nothing(given: EditInput) -> None:
     with torch.inference_mode():
-        plain = network(given)
-        folded = NetworkRunner(load_network(WEIGHTS / "network.safetensors")).forward(given)
+        plain = load_network(WEIGHTS / "network.safetensors").eval()(given)
+        folded = _runner(reduced=False).forward(given)
     assert torch.allclose(plain.mean, folded.mean, atol=1e-3)
     assert torch.allclose(plain.maps, folded.maps, atol=1e-2)
+
+
+def test_bfloat16_convolutions_hardly_move_a_score(given: EditInput) -> None:
+    with torch.inference_mode():
+        full, reduced = (_runner(reduced=each).forward(given) for each in (False, True))
+    assert not torch.equal(full.maps, reduced.maps)
+    assert torch.allclose(full.mean, reduced.mean, atol=0.05)
+    assert torch.allclose(full.kinds, reduced.kinds, atol=0.15)
 
 
 def test_the_network_is_small_enough_to_ship() -> None:
@@ -251,6 +273,32 @@ def test_a_curve_rises_beyond_its_ends_and_keeps_within_the_scale() -> None:
     assert values[0] > 0
     assert values[-1] < 100
     assert curve.score(0.0, 0.09)[1] > curve.score(0.0, 0.0)[1]
+
+
+def test_a_low_score_without_a_name_blames_its_likeliest_kind(
+    critic: NetworkCritic, case: EditCase, tmp_path: Path
+) -> None:
+    """Thresholds out of reach: only the floors of the scores can speak, and they name one kind."""
+    shutil.copytree(WEIGHTS, tmp_path / "deaf")
+    file = tmp_path / "deaf" / "calibration.json"
+    shipped = read_calibration(file)
+    deaf = replace(shipped, thresholds=dict.fromkeys(shipped.thresholds, 0.9999), floors={})
+    spoiled = inject(case, "melt", 1.0, SEED).candidate
+    write_calibration(deaf, file)
+    assert not Asked.about(NetworkCritic(file.parent), case.source, case.mask).critique(spoiled).defects
+    write_calibration(replace(deaf, floors={"naturalness": 0.5, "harmony": 0.5}), file)
+    listening = Asked.about(NetworkCritic(file.parent), case.source, case.mask)
+    (defect,) = listening.critique(spoiled).defects
+    assert 0.3 <= defect.severity <= 1
+    assert not listening.critique(case.candidate).defects
+
+
+def test_a_score_under_its_floor_is_graver_the_lower_it_is() -> None:
+    calibration = Calibration("c", {}, {}, {"harmony": 0.4})
+    low = [calibration.severity_of_low("harmony", share) for share in (0.5, 0.4, 0.39, 0.2, 0.0)]
+    assert low[:2] == [0.0, 0.0]
+    assert low[2:] == pytest.approx([0.3175, 0.65, 1.0])
+    assert calibration.severity_of_low("naturalness", 0.0) == 0.0
 
 
 def test_severity_is_three_tenths_at_the_threshold() -> None:

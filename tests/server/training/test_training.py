@@ -49,6 +49,7 @@ def said(batch: LabelledBatch, quality: Tensor, log_variance: float = 0.0) -> Ed
         maps=torch.zeros(count, len(KINDS), cells, cells),
         edited=torch.zeros(count, 1, cells, cells),
         embedding=torch.zeros(count, 8),
+        figures=torch.zeros(count, 1, 1),
     )
 
 
@@ -207,10 +208,10 @@ def test_adapting_improves_the_order_of_an_engines_answers(
     torch.manual_seed(1)
     network = EditNetwork()
     before, pairs = order_accuracy(network, answers)
-    adapt_network(network, answers[:9], photographs, steps=6, seed=1)
+    adapt_network(network, answers[:9], photographs, steps=8, seed=1)
     after, _ = order_accuracy(network, answers)
     assert pairs == 60
-    assert after > max(before, 0.6)
+    assert after > before + 0.3
 
 
 def test_too_few_answers_are_refused(answers: list[EngineAnswers], photographs: Photographs) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from editcritic.plugin.cli.console import command, stderr, stdout
 
@@ -16,7 +17,10 @@ __all__ = [
     "train_alignment_head",
     "train_calibrate",
     "train_gallery",
+    "train_instruct",
+    "train_knockout",
     "train_network",
+    "train_quality_head",
     "train_verdicts",
 ]
 
@@ -214,6 +218,131 @@ def train_alignment_head(
     out.mkdir(parents=True, exist_ok=True)
     save_head(network, vocabulary, out / "alignment.safetensors")
     stdout.print(str(out / "alignment.safetensors"), markup=False)
+
+
+@train.command("head")
+@command
+def train_quality_head(
+    images: Images,
+    out: Out,
+    model: Annotated[str, typer.Option(help="Multimodal model: a folder, or the id of one on a hub.")],
+    masks: Masks = None,
+    manifest: Manifest = None,
+    split: Split = "",
+    answers: Annotated[
+        Path | None, typer.Option(help="An engine's answers, as `train adapt` keeps them.")
+    ] = None,
+    with_network: Annotated[
+        bool, typer.Option("--with-network", help="Put the shipped network's features beside the model's.")
+    ] = False,
+    count: Annotated[int, typer.Option("--count", "-n", min=5, help="Groups of injected faults.")] = 60,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 400,
+    device: Annotated[str, typer.Option(help="cpu or cuda; a GPU where there is one by default.")] = "",
+    seed: Seed = 0,
+) -> None:
+    """Teach a head on a frozen multimodal model to tell good edits from bad ones; no labels."""
+    from editcritic.server.critics.multimodal.model import open_model
+    from editcritic.server.training.recipes import Material, train_quality_head
+
+    with _progress() as progress:
+        task = progress.add_task("opening", total=None)
+        found = train_quality_head(
+            open_model(model, device),
+            model,
+            Material(images, masks, manifest, split),
+            out,
+            answers=answers,
+            with_network=with_network,
+            count=count,
+            steps=steps,
+            seed=seed,
+            told=lambda what, done, total: progress.update(
+                task, description=what, completed=done, total=total
+            ),
+        )
+    names = ("visual quality", "prompt alignment")
+    told = ", ".join(
+        f"{names[dimension]} {100 * share:.1f} % of {pairs}" for dimension, (share, pairs) in found.items()
+    )
+    stdout.print(f"pairs in order, on edits left aside: {told}; {out}", markup=False)
+
+
+@train.command("instruct")
+@command
+def train_instruct(
+    images: Images,
+    out: Out,
+    model: Annotated[str, typer.Option(help="Multimodal model: a folder, or the id of one on a hub.")],
+    settings: Annotated[
+        str, typer.Option(help="gpu_24gb, gpu_80gb, smoke, or a file of settings of your own.")
+    ] = "gpu_24gb",
+    masks: Masks = None,
+    manifest: Manifest = None,
+    split: Split = "",
+    table: Annotated[
+        Path | None,
+        typer.Option(help="CSV of people's opinions to learn from too; its files lie below --images."),
+    ] = None,
+    layout: Annotated[str, typer.Option(help="Whose columns the table has.")] = "epaiqa",
+    device: Annotated[str, typer.Option(help="cpu or cuda; a GPU where there is one by default.")] = "",
+    seed: Seed = 0,
+) -> None:
+    """Tune a multimodal model with adapters: find the edit, rate it, explain it; no labels."""
+    from editcritic.server.critics.multimodal.model import open_model
+    from editcritic.server.training.instruction.settings import read_settings
+    from editcritic.server.training.instruction.tuning import InstructionTuner
+    from editcritic.server.training.pairs import read_photographs
+    from editcritic.server.training.recipes import Material
+    from editcritic.server.training.suites.opinion import LAYOUTS, read_opinions
+    from editcritic.v1.errors import InvalidInput
+
+    if layout not in LAYOUTS:
+        raise InvalidInput(f"there is no layout {layout!r}; known are {', '.join(LAYOUTS)}")
+    chosen, material = read_settings(settings), Material(images, masks, manifest, split)
+    opinions = read_opinions(table, images, LAYOUTS[layout]) if table else []
+    photographs = read_photographs(material.files(), masks)
+    tuner = InstructionTuner(open_model(model, device, chosen.bits), chosen, out, seed)
+    with _progress("loss {task.fields[loss]:.3f}") as progress:
+        task = progress.add_task("opening", total=None, loss=float("nan"))
+        tuner.train(
+            photographs,
+            lambda stage, step, steps, loss: progress.update(
+                task, description=stage, completed=step, total=steps, loss=loss
+            ),
+            opinions,
+        )
+    stdout.print(f"serve it with: editcritic serve --critics multimodal@{out}", markup=False)
+
+
+@train.command("knockout")
+@command
+def train_knockout(
+    images: Images,
+    masks: Masks = None,
+    manifest: Manifest = None,
+    split: Split = "",
+    weights: Weights = None,
+    count: Annotated[int, typer.Option("--count", "-n", min=2, help="Photographs.")] = 15,
+    seed: Seed = 0,
+) -> None:
+    """Tell what each part of the network is worth: the same network with one part silent."""
+    from editcritic.server.critics.network.critic import WEIGHTS
+    from editcritic.server.critics.network.runner import load_network
+    from editcritic.server.training.evaluation import list_jobs
+    from editcritic.server.training.knockout import measure_parts
+
+    jobs = list_jobs(images, masks=masks, manifest=manifest, split=split, limit=count, seed=seed)
+    with _progress() as progress:
+        task = progress.add_task("judging", total=len(jobs))
+        found = measure_parts(
+            load_network((weights or WEIGHTS) / "network.safetensors"),
+            jobs,
+            lambda done, _total: progress.update(task, completed=done),
+        )
+    table = Table("silent", "pairs in order", "faulty found (AUC)", "kind found (AUC)")
+    for part, report in found.items():
+        table.add_row(part, f"{100 * report.order:.1f} %", f"{report.found:.3f}", f"{report.named:.3f}")
+    stdout.print(table)
 
 
 @train.command("gallery")

@@ -7,22 +7,42 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from editcritic.server.critics.multimodal.head import save_head
+from editcritic.server.critics.multimodal.model import MultimodalModel
 from editcritic.server.critics.network.calibration import read_calibration, write_calibration
+from editcritic.server.critics.network.critic import WEIGHTS
 from editcritic.server.critics.network.runner import NetworkRunner, load_network
 from editcritic.server.training.adaptation import adapt_network, order_accuracy
 from editcritic.server.training.calibration import collect_samples, fit_calibration
 from editcritic.server.training.engine_pairs import read_answers
 from editcritic.server.training.evaluation import jobs_of, list_photographs
 from editcritic.server.training.pairs import PairSource, read_photographs
+from editcritic.server.training.quality_head import (
+    head_accuracy,
+    ladder_of_answers,
+    ladder_of_group,
+    train_head,
+)
 from editcritic.server.training.stages import STAGES
 from editcritic.server.training.trainer import Report, Trainer, TrainingRun, export_weights
 from editcritic.v1.errors import InvalidInput
 
-__all__ = ["Material", "adapt", "calibrate", "gallery_source", "split_photographs", "train_network"]
+__all__ = [
+    "Material",
+    "adapt",
+    "calibrate",
+    "gallery_source",
+    "split_photographs",
+    "train_network",
+    "train_quality_head",
+]
 
 KEPT_EVERY = 12
 """One photograph in so many is kept from the network, to calibrate it on."""
-CLEAN_FLAGGED = 0.04
+CLEAN_FLAGGED = 0.03
+"""Of the kept photographs; five in a hundred are allowed on others."""
+HEAD_SIDE = 256
+"""Side of the windows that a multimodal model is shown."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +118,10 @@ def calibrate(
         out: folder to write.
         name: of the calibration, told to clients.
     """
-    _, kept = split_photographs(material.files())
+    learnt, kept = split_photographs(material.files())
     runner = NetworkRunner(load_network(weights))
-    samples = collect_samples(runner, jobs_of(kept, material.masks, seed), told)
+    contours = [job for job in jobs_of(learnt, material.masks, seed + 1) if job.masks]
+    samples = collect_samples(runner, jobs_of(kept, material.masks, seed), contours, told)
     out.mkdir(parents=True, exist_ok=True)
     write_calibration(fit_calibration(samples, name, clean_flagged=CLEAN_FLAGGED), out / "calibration.json")
     if weights.resolve() != (out / "network.safetensors").resolve():
@@ -133,6 +154,51 @@ def adapt(
     export_weights(network, out / "network.safetensors")
     write_calibration(read_calibration(weights / "calibration.json"), out / "calibration.json")
     return {"before": before, "after": after, "pairs": float(pairs)}
+
+
+def train_quality_head(
+    model: MultimodalModel,
+    opened_as: str,
+    material: Material,
+    out: Path,
+    *,
+    answers: Path | None = None,
+    with_network: bool = False,
+    count: int = 60,
+    steps: int = 400,
+    seed: int = 0,
+    told: Callable[[str, int, int], None] = lambda _what, _done, _all: None,
+) -> dict[int, tuple[float, int]]:
+    """Train ELIQ's head on a frozen multimodal model; a fifth of the edits is kept to measure on.
+
+    Args:
+        opened_as: folder or hub id of the model, kept with the head.
+        out: folder of the head; what the model made of each candidate is kept below it.
+        answers: an engine's answers with their prompts, to learn prompt alignment from; None leaves it untaught.
+        with_network: put the shipped network's features beside the model's states (MA-AGIQA).
+        count: groups of injected faults.
+
+    Returns:
+        Order accuracy on the kept edits, and the number of pairs, by dimension (0 visual quality, 1 prompt alignment).
+    """
+    source = gallery_source(material, HEAD_SIDE, seed)
+    network = NetworkRunner(load_network(WEIGHTS / "network.safetensors")) if with_network else None
+    states = out / ("states-with-network" if with_network else "states")
+    ladders = []
+    for number in range(count):
+        kept = states / f"{seed}-{number:05d}.safetensors"
+        ladders.append(ladder_of_group(model, source.group(number), kept, network))
+        told("looking", number + 1, count)
+    edits = list(read_answers(answers)) if answers else []
+    for number, edit in enumerate(edits):
+        other = next((each.prompt for each in edits[number + 1 :] + edits if each.prompt != edit.prompt), "")
+        if other:
+            kept = states / f"answer-{edit.name}.safetensors"
+            ladders.append(ladder_of_answers(model, edit, other, kept, network))
+    learnt = [ladder for place, ladder in enumerate(ladders) if place % 5]
+    head = train_head(learnt, out, steps, seed, lambda done, _loss: told("learning", done, steps))
+    save_head(head, opened_as, out)
+    return head_accuracy(head, ladders[::5])
 
 
 def gallery_source(material: Material, side: int, seed: int) -> PairSource:

@@ -10,7 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from editcritic.server.critics.actions import suggest
 from editcritic.server.critics.base import Critic, CritiqueTask, DecodedCandidate, DecodedEdit, Outcome
@@ -24,6 +27,15 @@ from editcritic.server.critics.multimodal.claims import (
     support_of,
     unsupported_words,
 )
+from editcritic.server.critics.multimodal.head import (
+    HEAD_FILE,
+    HEAD_QUESTION,
+    HeadReading,
+    QualityHead,
+    load_head,
+    network_features,
+    read_head,
+)
 from editcritic.server.critics.multimodal.levels import LEVELS, LevelDistribution
 from editcritic.server.critics.multimodal.model import MultimodalModel, open_model
 from editcritic.server.critics.multimodal.questions import (
@@ -33,6 +45,8 @@ from editcritic.server.critics.multimodal.questions import (
     rating_question,
 )
 from editcritic.server.critics.multimodal.showing import Showing, show, show_candidate
+from editcritic.server.critics.network.critic import WEIGHTS
+from editcritic.server.critics.network.runner import NetworkRunner, load_network
 from editcritic.server.critics.reporting import DEFAULT_MAX_DEFECTS
 from editcritic.server.critics.scoring import Abstention, abstained, make_scores, scored
 from editcritic.v1 import critic_pb2 as pb
@@ -66,14 +80,21 @@ class MultimodalCritic:
     Args:
         model: that is asked.
         measuring: the critic that measures; `evidence` by default.
+        head: trained on the model's hidden states; its visual quality then stands for naturalness, and its prompt
+            alignment for that of the words.
 
     Raises:
         InvalidInput: the model cannot tell the five words apart.
     """
 
-    def __init__(self, model: MultimodalModel, measuring: Critic | None = None) -> None:
+    def __init__(
+        self, model: MultimodalModel, measuring: Critic | None = None, head: QualityHead | None = None
+    ) -> None:
         model.first_tokens(LEVELS)
-        self._model, self._measuring = model, measuring or EvidenceCritic()
+        self._model, self._measuring, self._head = model, measuring or EvidenceCritic(), head
+        self._network = (
+            NetworkRunner(load_network(WEIGHTS / "network.safetensors")) if head and head.features else None
+        )
 
     @property
     def info(self) -> pb.CriticInfo:
@@ -139,10 +160,13 @@ class MultimodalCritic:
             if why is not None:
                 return abstained(why)
             _check(is_cancelled)
+            if dimension in by_head:
+                return scored(by_head[dimension].value, by_head[dimension].stddev)
             question = rating_question(dimension, self._model.plain(task.edit.prompt))
             levels = LevelDistribution(self._model.word_probabilities(pictures, question, LEVELS, BEGIN))
             return scored(levels.value, levels.stddev)
 
+        by_head = self._read_head(task, pictures) if _why_not(task.candidate) is None else {}
         dimensions = {dimension: rated(dimension) for dimension in _RATED}
         dimensions[pb.DIMENSION_PRESERVATION] = measured.scores.preservation
         if measured.scores.harmony.abstention_reason == pb.ABSTENTION_REASON_NO_REFERENCE:
@@ -151,6 +175,20 @@ class MultimodalCritic:
         asked = bool(task.edit.prompt.strip())
         alignment = rated(pb.DIMENSION_PROMPT_ALIGNMENT) if asked else abstained(nothing_asked)
         return make_scores(dimensions, _happened(measured), alignment)
+
+    def _read_head(
+        self, task: CritiqueTask, pictures: Sequence[Any]
+    ) -> dict[pb.Dimension.ValueType, HeadReading]:
+        if self._head is None:
+            return {}
+        prompt = self._model.plain(task.edit.prompt) or "(nothing was said)"
+        states, seen = self._model.hidden_states(pictures[:3], HEAD_QUESTION.replace("{prompt}", prompt))
+        features = None
+        if self._network is not None:
+            features = network_features(self._network, task.edit, task.candidate.image)
+        with torch.inference_mode():
+            visual, alignment = read_head(*self._head(states, seen, features))
+        return {pb.DIMENSION_NATURALNESS: visual, pb.DIMENSION_PROMPT_ALIGNMENT: alignment}
 
     def _write(
         self, task: CritiqueTask, scores: pb.Scores, claims: Sequence[Claim], measured: pb.Critique
@@ -183,7 +221,7 @@ class MultimodalCritic:
         return pb.CriticIdentity(
             name="multimodal",
             version=VERSION,
-            calibration=f"{self._model.name}, expectation over five words",
+            calibration=f"{self._model.name}, {'quality head, ' if self._head else ''}expectation over five words",
             score_meaning=(
                 "Expectation over excellent (100), good (75), fair (50), poor (25) and bad (0) of the model's next"
                 " word, and its standard deviation; preservation is measured."
@@ -192,7 +230,14 @@ class MultimodalCritic:
 
 
 def open_multimodal(weights: str, device: str = "") -> MultimodalCritic:
-    """The critic with a model of a folder, or of a hub by its id; see `open_model` for what it raises."""
+    """The critic with a model of a folder, or of a hub by its id, or with a head that names its model.
+
+    Raises:
+        InvalidInput: as `open_model` and `load_head` do.
+    """
+    if (Path(weights) / HEAD_FILE).exists():
+        head, model = load_head(Path(weights))
+        return MultimodalCritic(open_model(model, device), head=head)
     return MultimodalCritic(open_model(weights, device))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,15 @@ class MultimodalModel:
             raise ServerFault(f"{self.name} gave no finite likelihoods")
         return probabilities
 
+    @torch.no_grad()
+    def hidden_states(self, pictures: Sequence[Pixels], question: str) -> tuple[Tensor, Tensor]:
+        """The last hidden states (T, D) float32, and which of them are pictures', (T,) bool; one forward pass."""
+        asked = self._asked(pictures, question, "")
+        states: Tensor = self._model(**asked, output_hidden_states=True).hidden_states[-1][0]
+        tokens = [getattr(self._model.config, name, None) for name in ("image_token_id", "image_token_index")]
+        image = next(token for token in tokens if token is not None)
+        return states.float().cpu(), (asked["input_ids"][0] == image).cpu()
+
     @torch.inference_mode()
     def hidden_state(self, pictures: Sequence[Pixels], question: str, token: str) -> Tensor:
         """The last hidden state (D,) float32 at a token put at the end of the question; one forward pass.
@@ -109,6 +118,39 @@ class MultimodalModel:
             raise ServerFault(f"{self.name}'s answer was not at its end after {most_tokens} tokens")
         text: str = self._tokenizer.decode(written, skip_special_tokens=True)
         return text
+
+    def answer_loss(self, pictures: Sequence[Pixels], question: str, answer: str, begin: str = "") -> Tensor:
+        """Cross-entropy of a right answer's tokens and of its end, with gradients where weights ask for them.
+
+        Args:
+            begin: how the answer begins; given, not learned.
+        """
+        asked = self._asked(pictures, question, begin)
+        ids = self._tokenizer(answer, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        ends = self._tokenizer.eos_token_id
+        ids = torch.cat([ids, torch.tensor([[ends]])], 1).to(self.device)
+        given = asked["input_ids"].shape[1]
+        whole = dict(asked)
+        whole["input_ids"] = torch.cat([asked["input_ids"], ids], 1)
+        for name, filler in (("attention_mask", 1), ("mm_token_type_ids", 0)):
+            if name in whole:
+                whole[name] = torch.cat([whole[name], torch.full_like(ids, filler)], 1)
+        logits = self._model(**whole).logits[0, given - 1 : -1].float()
+        return torch.nn.functional.cross_entropy(logits, ids[0])
+
+    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """Weights of the model by name."""
+        named: Iterator[tuple[str, torch.nn.Parameter]] = self._model.named_parameters()
+        return named
+
+    def wrap(self, around: Callable[[Any], Any]) -> None:
+        """Put something around the model, such as adapters."""
+        self._model = around(self._model)
+
+    def save(self, folder: Path) -> None:
+        """Write the model, or its adapters where it has some, and its processor."""
+        self._model.save_pretrained(folder)
+        self._processor.save_pretrained(folder)
 
     def _asked(self, pictures: Sequence[Pixels], question: str, begin: str) -> Any:
         content = [{"type": "image"} for _ in pictures] + [{"type": "text", "text": question}]

@@ -1,0 +1,1 @@
+"""Instruction tuning of multimodal models: EPAIQA's three stages, from label-free pairs."""

@@ -125,7 +125,7 @@ def judge_border(
         found = steps(own[plane], reference.kernels[name])
         stats = fit(found, reference.border)
         seen[plane, name] = _Seen(found, stats, reference.copies[plane, name])
-    found = [
+    four = [
         _tone(reference, seen),
         _colour(reference, seen),
         _light(reference, seen),
@@ -133,7 +133,7 @@ def judge_border(
     ]
     return [
         _drawn(finding, reference, seen, views) if finding.strength >= drawn_from else finding
-        for finding in found
+        for finding in four
     ]
 
 

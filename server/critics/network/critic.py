@@ -29,7 +29,7 @@ from editcritic.v1.errors import Cancelled, EditCriticError
 
 __all__ = ["WEIGHTS", "NetworkCritic", "PreparedEdit"]
 
-VERSION = "1"
+VERSION = "2"
 WEIGHTS = Path(__file__).with_name("weights")
 """Folder with `network.safetensors`, `calibration.json` and `alignment.safetensors`."""
 ALIGNMENT = "alignment.safetensors"

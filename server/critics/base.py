@@ -14,9 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from editcritic.v1 import critic_pb2 as pb
-from editcritic.v1.errors import EditCriticError
+from editcritic.v1.errors import Cancelled, EditCriticError
 
-__all__ = ["Critic", "CritiqueTask", "DecodedCandidate", "DecodedEdit", "Outcome"]
+__all__ = [
+    "Critic",
+    "CritiqueTask",
+    "DecodedCandidate",
+    "DecodedEdit",
+    "Outcome",
+    "check_cancelled",
+    "judge_each",
+]
 
 Outcome = pb.Critique | EditCriticError
 """What one task came to: a critique, or why there is none."""
@@ -109,3 +117,25 @@ class Critic(Protocol):
             is_cancelled: asked between steps; once true, nobody waits for the answer any more and the
                 critic may return early with `Cancelled` for what is left.
         """
+
+
+def judge_each(
+    tasks: Sequence[CritiqueTask],
+    judge: Callable[[CritiqueTask], pb.Critique],
+    is_cancelled: Callable[[], bool],
+) -> list[Outcome]:
+    """Judge tasks one by one, for critics whose batches save nothing; an error is that of its own item."""
+    outcomes: list[Outcome] = []
+    for task in tasks:
+        try:
+            check_cancelled(is_cancelled)
+            outcomes.append(judge(task))
+        except EditCriticError as error:
+            outcomes.append(error)
+    return outcomes
+
+
+def check_cancelled(is_cancelled: Callable[[], bool]) -> None:
+    """Raise `Cancelled` once nobody waits any more."""
+    if is_cancelled():
+        raise Cancelled("nobody waits for this critique any more")

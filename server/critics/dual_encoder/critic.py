@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from editcritic.server.critics.base import CritiqueTask, DecodedEdit, Outcome
+from editcritic.server.critics.base import CritiqueTask, DecodedEdit, Outcome, judge_each
 from editcritic.server.critics.dual_encoder.encoder import DualEncoder, Encoder
 from editcritic.server.critics.dual_encoder.phrases import asks_for_nothing, split_phrases
 from editcritic.server.critics.dual_encoder.reading import (
@@ -32,7 +32,6 @@ from editcritic.server.critics.reporting import Frame, make_defect, make_maps
 from editcritic.server.critics.scoring import Abstention, abstained, make_scores, scored
 from editcritic.server.critics.views import Bounds, mask_box
 from editcritic.v1 import critic_pb2 as pb
-from editcritic.v1.errors import Cancelled, EditCriticError
 
 __all__ = ["DualEncoderCritic", "PreparedPrompt", "open_dual_encoder"]
 
@@ -105,16 +104,7 @@ class DualEncoderCritic:
 
     def critique(self, tasks: Sequence[CritiqueTask], is_cancelled: Callable[[], bool]) -> list[Outcome]:
         """One outcome for each task; each is judged alone."""
-        outcomes: list[Outcome] = []
-        for task in tasks:
-            if is_cancelled():
-                outcomes.append(Cancelled("nobody waits for this critique any more"))
-                continue
-            try:
-                outcomes.append(self._judge(task))
-            except EditCriticError as error:
-                outcomes.append(error)
-        return outcomes
+        return judge_each(tasks, self._judge, is_cancelled)
 
     def _judge(self, task: CritiqueTask) -> pb.Critique:
         start = time.perf_counter()

@@ -12,7 +12,15 @@ from editcritic.server.critics.finding import Finding, figure
 from editcritic.server.critics.views import Planes, Views
 from editcritic.v1 import critic_pb2 as pb
 
-__all__ = ["black_map", "flat_map", "judge_fill", "judge_unchanged", "unchanged_map", "window_shares"]
+__all__ = [
+    "black_map",
+    "flat_map",
+    "happened_share",
+    "judge_fill",
+    "judge_unchanged",
+    "unchanged_map",
+    "window_shares",
+]
 
 Mask = NDArray[np.bool_]
 
@@ -68,3 +76,11 @@ def judge_unchanged(found: Mask, views: Views) -> Finding:
     heat = (found & views.inside).astype(np.float32)
     evidence = [figure("unchanged_share", share, "fraction")]
     return Finding(pb.DEFECT_KIND_UNCHANGED, share / UNCHANGED_SHARE, evidence, heat)
+
+
+def happened_share(unchanged_share: float) -> float:
+    """How far an edit happened, in [0, 1], from the share of the inside that still is the source.
+
+    A mask is drawn with room to spare: a margin that stays as it was is no failure.
+    """
+    return min(1.0, (1.0 - unchanged_share) / (1.0 - UNCHANGED_SHARE))

@@ -16,9 +16,17 @@ from typing import Any
 import torch
 
 from editcritic.server.critics.actions import suggest
-from editcritic.server.critics.base import Critic, CritiqueTask, DecodedCandidate, DecodedEdit, Outcome
+from editcritic.server.critics.base import (
+    Critic,
+    CritiqueTask,
+    DecodedCandidate,
+    DecodedEdit,
+    Outcome,
+    check_cancelled,
+    judge_each,
+)
 from editcritic.server.critics.evidence import EvidenceCritic
-from editcritic.server.critics.evidence.calibration import UNCHANGED_SHARE
+from editcritic.server.critics.evidence.fill import happened_share
 from editcritic.server.critics.explain import summarise
 from editcritic.server.critics.multimodal.claims import (
     Claim,
@@ -50,7 +58,7 @@ from editcritic.server.critics.network.runner import NetworkRunner, load_network
 from editcritic.server.critics.reporting import DEFAULT_MAX_DEFECTS
 from editcritic.server.critics.scoring import Abstention, abstained, make_scores, scored
 from editcritic.v1 import critic_pb2 as pb
-from editcritic.v1.errors import Cancelled, EditCriticError
+from editcritic.v1.errors import EditCriticError
 
 __all__ = ["MultimodalCritic", "PreparedShowing", "open_multimodal"]
 
@@ -118,13 +126,7 @@ class MultimodalCritic:
 
     def critique(self, tasks: Sequence[CritiqueTask], is_cancelled: Callable[[], bool]) -> list[Outcome]:
         """One outcome for each task; each is judged alone, and cancelled between questions."""
-        outcomes: list[Outcome] = []
-        for task in tasks:
-            try:
-                outcomes.append(self._judge(task, is_cancelled))
-            except EditCriticError as error:
-                outcomes.append(error)
-        return outcomes
+        return judge_each(tasks, lambda task: self._judge(task, is_cancelled), is_cancelled)
 
     def _judge(self, task: CritiqueTask, is_cancelled: Callable[[], bool]) -> pb.Critique:
         start = time.perf_counter()
@@ -133,7 +135,7 @@ class MultimodalCritic:
         scores = self._rate(task, pictures, measured, is_cancelled)
         claims: list[Claim] = []
         if task.options.heat_map and _why_not(task.candidate) is None:
-            _check(is_cancelled)
+            check_cancelled(is_cancelled)
             answer = self._model.write(pictures, fault_question(), ANSWER_TOKENS)
             claims = read_claims(answer, task.prepared.showing.crop)
         critique = self._write(task, scores, claims, measured)
@@ -141,7 +143,7 @@ class MultimodalCritic:
         return critique
 
     def _measure(self, task: CritiqueTask, is_cancelled: Callable[[], bool]) -> pb.Critique:
-        _check(is_cancelled)
+        check_cancelled(is_cancelled)
         own = CritiqueTask(task.edit, task.prepared.measured, task.candidate, task.options)
         (outcome,) = self._measuring.critique([own], is_cancelled)
         if isinstance(outcome, EditCriticError):
@@ -159,7 +161,7 @@ class MultimodalCritic:
             why = _why_not(task.candidate)
             if why is not None:
                 return abstained(why)
-            _check(is_cancelled)
+            check_cancelled(is_cancelled)
             if dimension in by_head:
                 return scored(by_head[dimension].value, by_head[dimension].stddev)
             question = rating_question(dimension, self._model.plain(task.edit.prompt))
@@ -241,16 +243,10 @@ def open_multimodal(weights: str, device: str = "") -> MultimodalCritic:
     return MultimodalCritic(open_model(weights, device))
 
 
-def _check(is_cancelled: Callable[[], bool]) -> None:
-    if is_cancelled():
-        raise Cancelled("nobody waits for this critique any more")
-
-
 def _happened(measured: pb.Critique) -> float:
     """How far the edit happened, from the measured share that stayed the source."""
     shares = [each.value for each in measured.measurements if each.name == "unchanged_share"]
-    share = max(shares, default=0.0)
-    return min(1.0, (1.0 - share) / (1.0 - UNCHANGED_SHARE))
+    return happened_share(max(shares, default=0.0))
 
 
 def _why_not(candidate: DecodedCandidate) -> Abstention | None:

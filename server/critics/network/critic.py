@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from editcritic.server.critics.alignment import load_head
-from editcritic.server.critics.base import CritiqueTask, DecodedEdit, Outcome
+from editcritic.server.critics.base import CritiqueTask, DecodedEdit, Outcome, judge_each
 from editcritic.server.critics.evidence.preservation import find_leak
 from editcritic.server.critics.explain import summarise
 from editcritic.server.critics.finding import DIMENSION_OF, Finding
@@ -25,7 +25,6 @@ from editcritic.server.critics.network.view import EditView, look_at, view_edit,
 from editcritic.server.critics.reporting import Frame, make_defect, make_maps, worst_first
 from editcritic.server.critics.views import outside_of
 from editcritic.v1 import critic_pb2 as pb
-from editcritic.v1.errors import Cancelled, EditCriticError
 
 __all__ = ["WEIGHTS", "NetworkCritic", "PreparedEdit"]
 
@@ -105,16 +104,7 @@ class NetworkCritic:
 
     def critique(self, tasks: Sequence[CritiqueTask], is_cancelled: Callable[[], bool]) -> list[Outcome]:
         """One outcome for each task; each is judged alone, so a batch changes nothing."""
-        outcomes: list[Outcome] = []
-        for task in tasks:
-            if is_cancelled():
-                outcomes.append(Cancelled("nobody waits for this critique any more"))
-                continue
-            try:
-                outcomes.append(self._judge(task))
-            except EditCriticError as error:
-                outcomes.append(error)
-        return outcomes
+        return judge_each(tasks, self._judge, is_cancelled)
 
     def find_edit(self, source: NDArray[np.uint8], candidate: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Where a candidate was edited, without being told the mask (EPAIQA's grounding).

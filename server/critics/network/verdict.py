@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from editcritic.server.critics.evidence.calibration import UNCHANGED_SHARE
+from editcritic.server.critics.evidence.fill import happened_share
 from editcritic.server.critics.finding import Finding
 from editcritic.server.critics.network.calibration import Calibration
 from editcritic.server.critics.network.model import SCORES, EditOutput
@@ -77,9 +78,7 @@ def _happened(findings: Sequence[Finding]) -> float:
     """How far the edit happened: 0 for a copy of the source, which must never win by looking untouched."""
     for each in findings:
         if each.kind == pb.DEFECT_KIND_UNCHANGED:
-            # A mask is drawn with room to spare: a margin that stays as it was is no failure.
-            share = min(each.strength * UNCHANGED_SHARE, 1.0)
-            return min(1.0, (1.0 - share) / (1.0 - UNCHANGED_SHARE))
+            return happened_share(min(each.strength * UNCHANGED_SHARE, 1.0))
     return 1.0
 
 

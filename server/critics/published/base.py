@@ -14,14 +14,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from editcritic.server.critics.base import CritiqueTask, DecodedEdit, Outcome
+from editcritic.server.critics.base import CritiqueTask, DecodedEdit, Outcome, judge_each
 from editcritic.server.critics.change import largest_change
-from editcritic.server.critics.evidence.calibration import UNCHANGED_SHARE
-from editcritic.server.critics.evidence.fill import SAME_LEVELS
+from editcritic.server.critics.evidence.fill import SAME_LEVELS, happened_share
 from editcritic.server.critics.multimodal.showing import Showing, show, show_candidate
 from editcritic.server.critics.scoring import Abstention, abstained, make_scores, scored
 from editcritic.v1 import critic_pb2 as pb
-from editcritic.v1.errors import Cancelled, EditCriticError
 
 __all__ = ["Judge", "JudgeCritic", "Rating", "Shown", "Terms"]
 
@@ -122,15 +120,7 @@ class JudgeCritic:
 
     def critique(self, tasks: Sequence[CritiqueTask], is_cancelled: Callable[[], bool]) -> list[Outcome]:
         """One outcome for each task; each is judged alone."""
-        outcomes: list[Outcome] = []
-        for task in tasks:
-            try:
-                if is_cancelled():
-                    raise Cancelled("nobody waits for this critique any more")
-                outcomes.append(self._critique(task))
-            except EditCriticError as error:
-                outcomes.append(error)
-        return outcomes
+        return judge_each(tasks, self._critique, is_cancelled)
 
     def _critique(self, task: CritiqueTask) -> pb.Critique:
         start = time.perf_counter()
@@ -193,4 +183,4 @@ def _happened(task: CritiqueTask) -> float:
     showing: Showing = task.prepared
     same = largest_change(task.edit.source, task.candidate.image)[showing.mask] <= SAME_LEVELS
     share = float(same.mean()) if same.size else 0.0
-    return min(1.0, (1.0 - share) / (1.0 - UNCHANGED_SHARE))
+    return happened_share(share)

@@ -211,7 +211,7 @@ def test_adapting_improves_the_order_of_an_engines_answers(
     adapt_network(network, answers[:9], photographs, steps=8, seed=1)
     after, _ = order_accuracy(network, answers)
     assert pairs == 60
-    assert after > before + 0.3
+    assert after > max(before, 0.6)
 
 
 def test_too_few_answers_are_refused(answers: list[EngineAnswers], photographs: Photographs) -> None:

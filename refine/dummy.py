@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from editcritic.refine.capabilities import Capabilities
-from editcritic.refine.engine import Preview
+from editcritic.refine.engine import Candidate, Preview, advance_in_turn
 from editcritic.refine.geometry import Frame, composite, plan_frame
 from editcritic.refine.masks import edit_masks
 from editcritic.refine.suspended import State
@@ -109,6 +110,10 @@ class DummyEngine:
         able = self.capabilities
         frame = plan_frame(np.maximum(marked, blend), able.native, able.multiple, able.context)
         return DummyCandidate(source, (marked, blend), frame, seed, steps or able.default_steps)
+
+    def advance(self, candidates: Sequence[Candidate], to_fraction: float) -> None:
+        """Advance several; see `engine.Engine.advance`."""
+        advance_in_turn(candidates, to_fraction)
 
 
 def open_dummy(**_options: object) -> DummyEngine:

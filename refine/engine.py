@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -26,7 +27,16 @@ from editcritic.refine.suspended import State
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import EditCriticError, InvalidInput, NotFound
 
-__all__ = ["ENGINES", "Candidate", "Engine", "GenerationEvent", "Preview", "generate", "load_engine"]
+__all__ = [
+    "ENGINES",
+    "Candidate",
+    "Engine",
+    "GenerationEvent",
+    "Preview",
+    "advance_in_turn",
+    "generate",
+    "load_engine",
+]
 
 ENGINES = {
     "tabletop": "editcritic.refine.tabletop.engine:open_tabletop",
@@ -112,6 +122,19 @@ class Engine(Protocol):
         blend_mask: how to blend, as `mask`; made from the mask when absent.
         Raises: ImageError and InvalidInput for edits that cannot be carried out.
         """
+
+    def advance(self, candidates: Sequence[Candidate], to_fraction: float) -> None:
+        """Advance several of its candidates, together where that is faster than one after the other.
+
+        A candidate that fails does not disturb the others: it raises when it is next used.
+        """
+
+
+def advance_in_turn(candidates: Sequence[Candidate], to_fraction: float) -> None:
+    """One after the other, for engines that gain nothing by more; failures as in `Engine.advance`."""
+    for candidate in candidates:
+        with suppress(EditCriticError):
+            candidate.advance(to_fraction)
 
 
 def load_engine(

@@ -7,7 +7,7 @@ import inspect
 import math
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from editcritic.refine.alignment import aligned
 from editcritic.refine.capabilities import Capabilities, capabilities_of
 from editcritic.refine.clean import StepWatch
 from editcritic.refine.decoding import LatentDecoder
-from editcritic.refine.engine import Preview
+from editcritic.refine.engine import Candidate, Preview, advance_in_turn
+from editcritic.refine.gathering import Gate
 from editcritic.refine.geometry import Frame, composite, plan_frame
 from editcritic.refine.loading import open_pipeline
 from editcritic.refine.masks import edit_masks
-from editcritic.refine.suspended import State, SuspendedCall
+from editcritic.refine.suspended import State, SuspendedCall, advance_together
 from editcritic.v1.errors import InvalidInput
 
 __all__ = [
@@ -69,6 +70,15 @@ def scheduled_steps(steps: int, strength: float, least: int) -> int:
     return math.ceil(executed / strength - 1e-9)
 
 
+def _gated(pipeline: Any, places: int) -> Gate:
+    """A gate in the place of the pipeline's denoiser. The pipeline must be the engine's own copy."""
+    name = "transformer" if getattr(pipeline, "transformer", None) is not None else "unet"
+    gate = Gate(getattr(pipeline, name), places)
+    # Past the pipeline's own setter, which would write the gate's class into its configuration.
+    object.__setattr__(pipeline, name, gate)
+    return gate
+
+
 def _private(pipeline: Any) -> Any:
     """A copy that shares all modules but has a scheduler of its own: schedulers keep state between steps."""
     twin = copy.copy(pipeline)
@@ -95,7 +105,7 @@ class DiffusersCandidate:
         self.seed, self.notes, self.frame = seed, notes, frame
         self.denoise_mask, self.blend_mask = masks
         self.shift = (0.0, 0.0)
-        self._call, self._watch, self._decoder = call, watch, decoder
+        self.call, self._watch, self._decoder = call, watch, decoder
         self._source, self._work_mask = source, work_mask
         self._result: Pixels | None = None
         # A waiting thread would outlive a candidate that nobody holds any more.
@@ -104,21 +114,21 @@ class DiffusersCandidate:
     @property
     def state(self) -> State:
         """What it is doing: new, running, waiting, done, dropped or failed."""
-        return self._call.state
+        return self.call.state
 
     @property
     def fraction(self) -> float:
         """Share of the executed steps that are done."""
-        return self._call.fraction
+        return self.call.fraction
 
     @property
     def evaluations(self) -> int:
         """Denoising steps so far; with guidance each is one pass of a doubled batch."""
-        return self._call.steps_done
+        return self.call.steps_done
 
     def advance(self, to_fraction: float) -> None:
         """Run until that share of the steps is done, then wait; at 1.0 it waits before the decode."""
-        self._call.advance(to_fraction)
+        self.call.advance(to_fraction)
 
     def preview(self) -> Preview:
         """What it will look like. Raises: InvalidInput before the first step, or after it was dropped."""
@@ -135,7 +145,7 @@ class DiffusersCandidate:
         `shift` tells by how many working pixels (rows, columns) the engine had moved the picture; up to 8 are undone.
         """
         if self._result is None:
-            picture = np.asarray(self._call.finish().images[0], np.float32)
+            picture = np.asarray(self.call.finish().images[0], np.float32)
             before = np.asarray(self.frame.cut(self._source, self.blend_mask), np.float32) / np.float32(255)
             settled, self.shift = aligned(before, picture, self._work_mask)
             self._result = composite(self._source, settled, self.blend_mask, self.frame)
@@ -143,7 +153,7 @@ class DiffusersCandidate:
 
     def drop(self) -> None:
         """Give up: no further step, no decode."""
-        self._call.drop()
+        self.call.drop()
 
 
 class DiffusersEngine:
@@ -153,6 +163,8 @@ class DiffusersEngine:
         pipeline: any diffusers inpainting pipeline. It is not changed; modules are shared.
         name: what messages and journals call it.
         preview, tiny: how previews are decoded, as in `LatentDecoder`.
+        gather: candidates that are denoised in one pass when they advance together; 1 for one after the other, which
+            is as fast wherever a single one keeps the device busy.
         conditioning: arguments of every call that take the place of the prompt (embeddings, say).
         known: overrides for `capabilities_of`.
     """
@@ -164,6 +176,7 @@ class DiffusersEngine:
         *,
         preview: Any = "auto",
         tiny: Any = None,
+        gather: int = 1,
         conditioning: Mapping[str, Any] | None = None,
         **known: Any,
     ) -> None:
@@ -173,6 +186,15 @@ class DiffusersEngine:
         self._conditioning = dict(conditioning or {})
         self._decoder = LatentDecoder(self.pipeline, tiny, preview)
         self._lock = threading.Lock()
+        self._gate = _gated(self.pipeline, gather) if gather > 1 else None
+
+    def advance(self, candidates: Sequence[Candidate], to_fraction: float) -> None:
+        """Advance several of its candidates; see `engine.Engine.advance`."""
+        own = [each for each in candidates if isinstance(each, DiffusersCandidate)]
+        if self._gate is None:
+            advance_in_turn(own, to_fraction)
+        else:
+            advance_together([each.call for each in own], to_fraction)
 
     def candidate(
         self,
@@ -198,7 +220,7 @@ class DiffusersEngine:
         arguments |= self._pictures(frame, frame.cut(source, reach), work_mask, seed)
         private = _private(self.pipeline)
         watch = StepWatch(private.scheduler)
-        call = SuspendedCall(private, self._taken(arguments), self._lock)
+        call = SuspendedCall(private, self._taken(arguments), self._lock, self._gate)
         denoise = _back_to_source(work_mask, frame, marked.shape)
         return DiffusersCandidate(
             call, watch, self._decoder, source, (denoise, blend), frame, work_mask, seed, notes

@@ -3,18 +3,20 @@
 Rows of a running batch cannot be pruned on most pipelines (they keep a batched mask in a local variable), so a
 candidate is a whole call that is suspended, resumed or abandoned. Only one call runs at a time: `advance` holds the
 engine's lock until the call has stopped again. A call that paused gives the same bits (measured on diffusers 0.42).
+`advance_together` moves several of them in turns, so that a `gathering.Gate` can run their denoiser in one pass.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from editcritic.refine.gathering import Gate, Ticket, current_call
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import EditCriticError, InvalidInput, Overloaded, ServerFault
 
-__all__ = ["State", "SuspendedCall"]
+__all__ = ["State", "SuspendedCall", "advance_together"]
 
 State = Literal["new", "running", "waiting", "done", "dropped", "failed"]
 
@@ -48,10 +50,15 @@ class SuspendedCall:
         pipeline: a copy that nobody else calls; its modules may be shared, its scheduler may not.
         arguments: keyword arguments of the call; the callback is added here.
         lock: held while the call runs, so that a device has one runner at a time.
+        gate: stands in for the denoiser of all calls of the engine; None where the denoiser is called directly.
     """
 
-    def __init__(self, pipeline: Any, arguments: Mapping[str, Any], lock: threading.Lock) -> None:
+    def __init__(
+        self, pipeline: Any, arguments: Mapping[str, Any], lock: threading.Lock, gate: Gate | None = None
+    ) -> None:
         self._pipeline, self._arguments, self._lock = pipeline, dict(arguments), lock
+        self._gate = gate
+        self._ticket: Ticket | None = None
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
         self._target, self._abandon = 0.0, False
         self._thread: threading.Thread | None = None
@@ -71,11 +78,14 @@ class SuspendedCall:
         Raises: InvalidInput for a fraction outside (0, 1] or a call that was dropped; what the pipeline
         raised, as our errors.
         """
+        if self._needs(fraction):
+            self._run(fraction)
+
+    def _needs(self, fraction: float) -> bool:
         if not 0 < fraction <= 1:
             raise InvalidInput(f"advance to {fraction}: expected a share of the steps above 0 and at most 1")
         self._refuse_if_over()
-        if self.state != "done" and (self.state == "new" or self.fraction < fraction - 1e-9):
-            self._run(fraction)
+        return self.state != "done" and (self.state == "new" or self.fraction < fraction - 1e-9)
 
     def finish(self) -> Any:
         """Run to the end and hand back the pipeline's output. Raises: as `advance`."""
@@ -114,16 +124,28 @@ class SuspendedCall:
 
     def _run(self, target: float) -> None:
         with self._lock:
-            self._target, self.state = target, "running"
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, daemon=True, name="candidate")
-                self._thread.start()
-            else:
-                self._go.release()
-            self._stopped.acquire()
+            _take_turns([self], target, together=False)
         self._refuse_if_over()
 
+    def _go_on(self, target: float) -> None:
+        """Run until it stops: at the gate, after a step, or for good."""
+        self._target, self.state = target, "running"
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, daemon=True, name="candidate")
+            self._thread.start()
+        else:
+            self._go.release()
+        self._stopped.acquire()
+
+    def _wait_at_gate(self, ticket: Ticket) -> None:
+        self._ticket = ticket
+        self._stopped.release()
+        self._go.acquire()
+        if self._abandon:
+            raise _Abandoned
+
     def _work(self) -> None:
+        current_call.waits = self._wait_at_gate if self._gate is not None else None
         try:
             self._output = self._pipeline(**self._arguments, callback_on_step_end=self._after_step)
             self.state = "done"
@@ -145,3 +167,34 @@ class SuspendedCall:
         if self._abandon:
             raise _Abandoned
         return tensors
+
+
+def advance_together(calls: Sequence[SuspendedCall], fraction: float) -> None:
+    """Advance several calls of one engine at once. One that fails does not disturb the others: it raises when it is
+    next used.
+
+    Raises: InvalidInput for a fraction outside (0, 1].
+    """
+    moving = [call for call in calls if call.state not in ("dropped", "failed") and call._needs(fraction)]
+    if moving:
+        with moving[0]._lock:
+            _take_turns(moving, fraction, together=True)
+
+
+def _take_turns(calls: Sequence[SuspendedCall], target: float, *, together: bool) -> None:
+    """Each runs in its turn up to the gate, then the gate answers all, until every call has stopped."""
+    moving = list(calls)
+    while moving:
+        for call in moving:
+            call._go_on(target)
+        moving = [call for call in moving if call._ticket is not None]
+        if moving:
+            _answer(moving, together)
+
+
+def _answer(calls: Sequence[SuspendedCall], together: bool) -> None:
+    gate = calls[0]._gate
+    if gate is not None:
+        gate.answer([call._ticket for call in calls if call._ticket is not None], together)
+    for call in calls:
+        call._ticket = None

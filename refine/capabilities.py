@@ -38,6 +38,7 @@ class Capabilities:
         context: side of the crop over the mask's longer side.
         centred: whether it was only taught masks in the middle of a square; crops then reach beyond the picture.
         words: the closed vocabulary, empty when any text goes.
+        scheduler: class of the scheduler; empty for an engine without one.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Capabilities:
     context: float = 2.0
     centred: bool = False
     words: tuple[str, ...] = field(default=())
+    scheduler: str = ""
 
     def to_info(self, device: str = "", revision: str = "") -> refine_pb2.EngineInfo:
         """The same as a message, for `ListEngines`."""
@@ -70,6 +72,7 @@ class Capabilities:
             prompt_style=style,
             default_step_count=self.default_steps,
             device=device,
+            scheduler=self.scheduler,
         )
 
 
@@ -162,4 +165,6 @@ def capabilities_of(pipeline: Any, name: str, **known: Any) -> Capabilities:
     if facts.get("guidance") in ("distilled", "none"):
         # A negative prompt is accepted by some of these, and read only with a second pass that they are not asked for.
         facts["negative_prompt"] = False
+    scheduler = getattr(pipeline, "scheduler", None)
+    facts["scheduler"] = type(scheduler).__name__ if scheduler is not None else ""
     return replace(Capabilities(name=name, pipeline_class=kind), **(facts | known))

@@ -5,12 +5,14 @@ An event is written before the next step starts, so a killed process loses at mo
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from editcritic.refine.preview_table import Group
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
 from editcritic.v1.errors import InvalidInput, NotFound
@@ -33,8 +35,14 @@ CREATE TABLE IF NOT EXISTS events (
     event BLOB NOT NULL,
     PRIMARY KEY (edit_id, sequence)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS preview_groups (
+    edit_id TEXT PRIMARY KEY REFERENCES edits,
+    learned_by TEXT NOT NULL,
+    learned TEXT NOT NULL
+);
 """
 _MAX_PAGE = 1000
+_MAX_GROUPS = 400
 
 
 class Journal:
@@ -114,6 +122,26 @@ class Journal:
                 "SELECT event FROM events WHERE edit_id = ? ORDER BY sequence", (edit_id,)
             ).fetchall()
         return [refine_pb2.RefineResponse.FromString(row[0]) for row in rows]
+
+    def keep_previews(self, edit_id: str, learned_by: str, group: Group) -> None:
+        """Keep what a run in which nobody was dropped tells of previews. learned_by: engine and critic, as one name."""
+        learned = json.dumps({"previews": group.previews, "finals": group.finals})
+        with self._open() as connection:
+            row = (edit_id, learned_by, learned)
+            connection.execute("INSERT OR REPLACE INTO preview_groups VALUES (?, ?, ?)", row)
+
+    def previews(self, learned_by: str) -> list[Group]:
+        """The newest such groups of this engine and critic, at most 400."""
+        with self._open() as connection:
+            rows = connection.execute(
+                "SELECT learned FROM preview_groups WHERE learned_by = ? ORDER BY rowid DESC LIMIT ?",
+                (learned_by, _MAX_GROUPS),
+            ).fetchall()
+        kept = [json.loads(row[0]) for row in rows]
+        return [
+            Group({float(share): scores for share, scores in each["previews"].items()}, each["finals"])
+            for each in kept
+        ]
 
     def edits(self, page_size: int = 50, page_token: str = "") -> refine_pb2.ListEditsResponse:
         """A page of edits, newest first. Raises: InvalidInput for a page that cannot be."""

@@ -22,10 +22,14 @@ from editcritic.refine.critic import Critic, EditJudge
 from editcritic.refine.diagnose import action_key, plan_actions
 from editcritic.refine.engine import Engine
 from editcritic.refine.journal import Journal
+from editcritic.refine.known_previews import known_table, pairing
+from editcritic.refine.preview_table import Group, PreviewTable, table_from_message
+from editcritic.refine.race import Race
 from editcritic.refine.recorder import Event
 from editcritic.refine.repair import REPAIRS, Repair, Workpiece, carry_out
+from editcritic.refine.request import race_options
 from editcritic.refine.run import Made, Run, Steps, Stop
-from editcritic.refine.sampling import finish, sample
+from editcritic.refine.sampling import Racing, finish
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
 from editcritic.v1.errors import EditCriticError
@@ -56,8 +60,10 @@ class Refinement:
         journal: Journal | None = None,
         acceptance: Critic | None = None,
     ) -> None:
-        self._critic, self._acceptance = critic, acceptance
+        self._critic, self._acceptance, self._journal = critic, acceptance, journal
         self._run = Run(engine, request, journal)
+        self._learned: Group | None = None
+        self._saved = 0
         self._tried: set[Any] = set()
         self._attempts: Counter[int] = Counter()
 
@@ -79,9 +85,11 @@ class Refinement:
 
     def _steps(self, judge: EditJudge, other: EditJudge) -> Steps:
         run = self._run
-        yield run.record("started", self._started(judge, other))
+        started = run.record("started", self._started(judge, other))
+        yield started
         try:
-            yield from self._sample(judge)
+            # Of the event, not of the journal: a resumed run must decide by the table that it began with.
+            yield from self._sample(judge, table_from_message(started.started.preview_table))
             yield from self._select(judge, other)
             reason = yield from self._mend(other)
         except Stop as stop:
@@ -89,17 +97,23 @@ class Refinement:
         # A cancelled run can be resumed, so its end is not the end.
         transient = reason == refine_pb2.STOP_REASON_CANCELLED
         yield run.recorder.next("result", partial(self._result, reason), transient=transient)
+        if self._journal is not None and self._learned is not None:
+            name = pairing(started.started.engine, started.started.search_critic)
+            self._journal.keep_previews(run.edit.edit_id, name, self._learned)
 
-    def _sample(self, judge: EditJudge) -> Steps:
-        """First answers, one seed after the other; the best by its lower bound leads."""
+    def _sample(self, judge: EditJudge, table: PreviewTable) -> Steps:
+        """First answers, raced against each other; the best by its lower bound leads."""
         run, sampling = self._run, self._run.request.sampling
-        for number in range(sampling.candidate_count):
-            run.check_budget()
-            seed = sampling.seed + number
-            made = yield from sample(run, judge, f"seed-{seed}", seed)
-            if made is not None:
-                run.made.append(made)
-                run.best = max(run.made, key=lambda each: lower_bound(each.critique))
+        seeds = {
+            f"seed-{seed}": seed for seed in range(sampling.seed, sampling.seed + sampling.candidate_count)
+        }
+        race = Race(list(seeds), table, race_options(run.request.race), sampling.seed)
+        racing = Racing(run, judge, race, seeds)
+        try:
+            yield from racing.steps()
+        finally:
+            run.best = max(run.made, key=lambda each: lower_bound(each.critique), default=None)
+        self._learned, self._saved = racing.group(), racing.saved_steps()
 
     def _select(self, judge: EditJudge, other: EditJudge) -> Steps:
         """Name the leader, and let the acceptance critic see it and the plain answer."""
@@ -205,10 +219,13 @@ class Refinement:
         return sampling.seed + sampling.candidate_count + number
 
     def _started(self, judge: EditJudge, other: EditJudge) -> refine_pb2.RunStarted:
-        run = self._run
+        run, engine = self._run, self._run.engine.capabilities.to_info()
+        table = known_table(pairing(engine, judge.identity), self._journal)
         return refine_pb2.RunStarted(
             edit_id=run.edit.edit_id,
-            engine=run.engine.capabilities.to_info(),
+            engine=engine,
+            race=run.request.race,
+            preview_table=table.to_message(),
             search_critic=judge.identity,
             acceptance_critic=other.identity,
             sampling=run.request.sampling,
@@ -217,7 +234,9 @@ class Refinement:
 
     def _result(self, reason: refine_pb2.StopReason.ValueType) -> refine_pb2.RefineResult:
         run, best = self._run, self._run.best
-        result = refine_pb2.RefineResult(stop_reason=reason, evaluation_count=run.evaluations)
+        result = refine_pb2.RefineResult(
+            stop_reason=reason, evaluation_count=run.evaluations, saved_evaluation_count=self._saved
+        )
         if best is None:
             result.image.CopyFrom(run.edit.source)
             if reason == refine_pb2.STOP_REASON_FAILED and run.failure is not None:

@@ -5,16 +5,25 @@ from __future__ import annotations
 import secrets
 import uuid
 
+import numpy as np
+
 from editcritic.refine.masks import check_mask, feathered
+from editcritic.refine.race import Method, RaceOptions
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
 from editcritic.v1.errors import InvalidInput
 from editcritic.v1.images import decode_image, decode_mask_at, encode_mask
 
-__all__ = ["completed_request"]
+__all__ = ["completed_request", "race_options"]
 
 _DEFAULT_CANDIDATES, _DEFAULT_ROUNDS, _DEFAULT_TARGET = 4, 2, 80.0
 _MAX_CANDIDATES, _MAX_ROUNDS, _MAX_STEPS = 64, 4, 1000
+_AUDITED_SHARE = 0.05  # runs in which nobody is dropped; else the table of previews would only see survivors
+_METHODS: dict[refine_pb2.RaceMethod.ValueType, Method] = {
+    refine_pb2.RACE_METHOD_MARGIN: "margin",
+    refine_pb2.RACE_METHOD_HALVING: "halving",
+    refine_pb2.RACE_METHOD_PLAIN: "plain",
+}
 
 
 def completed_request(request: refine_pb2.RefineRequest) -> refine_pb2.RefineRequest:
@@ -29,8 +38,14 @@ def completed_request(request: refine_pb2.RefineRequest) -> refine_pb2.RefineReq
     full.edit.edit_id = request.edit.edit_id or uuid.uuid4().hex[:12]
     _complete_sampling(full.sampling)
     _complete_budget(full.budget)
+    _complete_race(full.race, full.sampling.seed)
     _complete_masks(full.edit)
     return full
+
+
+def race_options(race: refine_pb2.RaceOptions) -> RaceOptions:
+    """The options of a completed request as the race takes them."""
+    return RaceOptions(_METHODS[race.method], race.price, is_audit=race.audit)
 
 
 def _complete_sampling(sampling: refine_pb2.SamplingOptions) -> None:
@@ -51,6 +66,21 @@ def _complete_budget(budget: refine_pb2.RefineBudget) -> None:
     _check("budget.target_score", budget.target_score, 0, 100)
     _check("budget.evaluation_count", budget.evaluation_count, 0, 2**62)
     _check("budget.time_ms", budget.time_ms, 0, 2**62)
+
+
+def _complete_race(race: refine_pb2.RaceOptions, seed: int) -> None:
+    race.method = race.method or refine_pb2.RACE_METHOD_MARGIN
+    if race.method not in _METHODS:
+        raise InvalidInput(
+            f"race.method is {race.method}; expected one of {', '.join(_METHODS.values())}.",
+            reason=pb.ERROR_REASON_FIELD_INVALID,
+            field="race.method",
+        )
+    if not race.HasField("price"):
+        race.price = RaceOptions().price
+    _check("race.price", race.price, 1e-3, 100)
+    if not race.HasField("audit"):
+        race.audit = bool(np.random.default_rng((seed, 20)).random() < _AUDITED_SHARE)
 
 
 def _complete_masks(edit: pb.Edit) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class Run:
     Attributes:
         source: (H, W, 3) uint8. mask, blend: (H, W) float32 in [0, 1].
         made: finished first answers, in order. best: the edit to hand back, None at first.
-        evaluations: denoising steps until now. failure: why the newest step that failed did.
+        spent: denoising steps until now, by candidate. failure: why the newest step that failed did.
 
     Raises: InvalidInput when the journal has an edit of that name that asked for something else.
     """
@@ -61,12 +62,22 @@ class Run:
         self.mask, self.blend = decode_mask(request.edit.denoise_mask), decode_mask(request.edit.blend_mask)
         self.made: list[Made] = []
         self.best: Made | None = None
-        self.evaluations = 0
+        self.spent: dict[str, int] = {}
         self.failure: Status | None = None
         self.cancelled = threading.Event()
         self.recorder = Recorder(request.edit.edit_id, journal)
         if journal is not None:
             journal.begin(request.edit.edit_id, request)
+
+    @property
+    def evaluations(self) -> int:
+        """Denoising steps until now."""
+        return sum(self.spent.values())
+
+    @property
+    def steps_of_one(self) -> int:
+        """Denoising steps that a whole candidate takes, as far as is known before it runs."""
+        return self.request.sampling.step_count or self.engine.capabilities.default_steps
 
     @property
     def options(self) -> dict[str, Any]:
@@ -110,12 +121,25 @@ class Run:
         if self.cancelled.is_set() and not self.recorder.is_replaying:
             raise Stop(refine_pb2.STOP_REASON_CANCELLED)
 
+    def begin(self, name: str, seed: int) -> Event:
+        """The event that a first answer was started."""
+        self.spent[name] = 0
+        return self.record("candidate_started", refine_pb2.CandidateStarted(candidate_id=name, seed=seed))
+
+    def steps_left(self) -> float:
+        """Denoising steps that the budget still allows; infinite without a limit."""
+        limit = self.request.budget.evaluation_count
+        return limit - self.evaluations if limit > 0 else math.inf
+
+    def check_time(self) -> None:
+        """Raises: Stop when the time is over."""
+        limit = self.request.budget.time_ms
+        if limit > 0 and self.recorder.is_over_time(limit):
+            raise Stop(refine_pb2.STOP_REASON_BUDGET_SPENT)
+
     def check_budget(self) -> None:
-        """Raises: Stop when another candidate would not fit. The first always does: some answer is better than none."""
+        """Raises: Stop when another whole candidate would not fit, or the caller has asked for it."""
         self.check_cancelled()
-        budget = self.request.budget
-        steps = self.request.sampling.step_count or self.engine.capabilities.default_steps
-        over_evaluations = 0 < budget.evaluation_count < self.evaluations + steps
-        over_time = budget.time_ms > 0 and self.recorder.is_over_time(budget.time_ms)
-        if self.made and (over_evaluations or over_time):
+        self.check_time()
+        if self.steps_left() < self.steps_of_one:
             raise Stop(refine_pb2.STOP_REASON_BUDGET_SPENT)

@@ -1,62 +1,210 @@
-"""First answers: each is denoised from one rung to the next, looked at on the way, finished, and judged."""
+"""First answers: the race decides who runs how far, this carries it out, looks, judges and tells."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
+from editcritic.refine.acceptance import scored
 from editcritic.refine.critic import EditJudge
-from editcritic.refine.engine import Candidate
-from editcritic.refine.run import Made, Run, Steps
+from editcritic.refine.engine import Candidate, Engine
+from editcritic.refine.preview_table import Group
+from editcritic.refine.race import Advance, Drop, Race
+from editcritic.refine.request import race_options
+from editcritic.refine.run import Made, Run, Steps, Stop
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
 from editcritic.v1.images import decode_image, encode_image
 
-__all__ = ["RUNGS", "finish", "sample"]
+__all__ = ["Racing", "finish"]
 
-RUNGS = (0.25, 0.5, 0.75)
-"""Shares of the executed steps at which a preview is taken and judged."""
+_HOPELESS = {
+    pb.DEFECT_KIND_UNCHANGED: "nothing has happened inside the mask",
+    pb.DEFECT_KIND_BLACK_FILL: "the inside is black",
+}
+_SURE = 0.9  # severity of such a defect from which it is no matter of degree any more
 
 
-class _Lazy:
-    """Makes its candidate when something is left to do: on a resumed run most need no engine any more."""
+@dataclass
+class _Lane:
+    """One candidate of the race, and how it was moved.
 
-    def __init__(self, make: Callable[[], Candidate]) -> None:
-        self._make = make
-        self._made: Candidate | None = None
+    It is made when something is left to do: a resumed run often needs no engine. It then takes the same moves again,
+    because in company a step may round differently from a step alone.
+    """
+
+    engine: Engine
+    seed: int
+    make: Callable[[], Candidate]
+    previews: dict[float, float] = field(default_factory=dict)
+    final: float | None = None
+    is_over: bool = False
+    moves: list[tuple[float, bool]] = field(default_factory=list)
+    done: int = 0
+    made: Candidate | None = None
 
     def __call__(self) -> Candidate:
-        if self._made is None:
-            self._made = self._make()
-        return self._made
+        """The candidate, after all of its moves."""
+        return self.after(len(self.moves))
+
+    def after(self, count: int) -> Candidate:
+        """The candidate, after so many of its moves."""
+        self.made = self.made or self.make()
+        for share, in_company in self.moves[self.done : count]:
+            if in_company:
+                self.engine.advance([self.made], share)
+            else:
+                self.made.advance(share)
+            self.done += 1
+        return self.made
 
     def drop(self) -> None:
-        if self._made is not None:
-            self._made.drop()
+        self.is_over = True
+        if self.made is not None:
+            self.made.drop()
+            self.made = None
 
 
-def sample(run: Run, judge: EditJudge, name: str, seed: int) -> Steps:
-    """One answer to the edit; returns it, or None when it failed."""
-    yield run.record("candidate_started", refine_pb2.CandidateStarted(candidate_id=name, seed=seed))
-    candidate = _Lazy(
-        lambda: run.engine.candidate(
+class Racing:
+    """The first answers of a run.
+
+    Args:
+        run: the run. judge: the critic that steers. race: decides; its names are those of `lanes`.
+    """
+
+    def __init__(self, run: Run, judge: EditJudge, race: Race, seeds: dict[str, int]) -> None:
+        self._run, self._judge, self._race = run, judge, race
+        self._lanes = {
+            name: _Lane(run.engine, seed, partial(self._start, seed)) for name, seed in seeds.items()
+        }
+        self._steps = run.steps_of_one
+        self._is_pruned = self._is_short = False
+
+    def steps(self) -> Steps:
+        """Events until the race is over. Raises: Stop when the budget ends it earlier."""
+        try:
+            while (move := self._race.next()) is not None:
+                self._run.check_cancelled()
+                yield from self._drop(move) if isinstance(move, Drop) else self._advance(move)
+        finally:
+            for lane in self._lanes.values():
+                lane.drop()
+        if self._is_short:
+            raise Stop(refine_pb2.STOP_REASON_BUDGET_SPENT)
+
+    def group(self) -> Group | None:
+        """What the race teaches about previews; None when it was pruned, or too small to tell."""
+        done = [lane for lane in self._lanes.values() if lane.final is not None]
+        if self._is_pruned or len(done) < len(self._lanes):
+            return None
+        shares = sorted(set.intersection(*[set(lane.previews) for lane in done]))
+        return Group(
+            {share: [lane.previews[share] for lane in done] for share in shares},
+            [lane.final for lane in done if lane.final is not None],
+        )
+
+    def saved_steps(self) -> int:
+        """Denoising steps that finishing everybody would have taken beyond those that were."""
+        spent = [self._run.spent.get(name, 0) for name in self._lanes]
+        return max(0, max(spent) * len(spent) - sum(spent))
+
+    def _drop(self, drop: Drop) -> Steps:
+        self._is_pruned = True
+        self._lanes[drop.name].drop()
+        decision = refine_pb2.Decision(
+            kind=refine_pb2.DECISION_KIND_DROP,
+            candidate_id=drop.name,
+            reason=drop.reason,
+            probability=drop.probability,
+        )
+        yield self._run.record("decision", decision)
+
+    def _advance(self, move: Advance) -> Steps:
+        names = self._affordable(move)
+        for name in names:
+            if self._run.spent.get(name) is None:
+                yield self._run.begin(name, self._lanes[name].seed)
+        if names:
+            self._move([self._lanes[name] for name in names], move.fraction)
+        for name in names:
+            self._run.check_cancelled()
+            yield from self._finish(name) if move.fraction >= 1 else self._look(name, move.fraction)
+
+    def _move(self, lanes: Sequence[_Lane], fraction: float) -> None:
+        for lane in lanes:
+            lane.moves.append((fraction, len(lanes) > 1))
+        if len(lanes) > 1 and not self._run.recorder.is_replaying:
+            self._run.engine.advance([lane.after(len(lane.moves) - 1) for lane in lanes], fraction)
+            for lane in lanes:
+                lane.done = len(lane.moves)
+
+    def _affordable(self, move: Advance) -> Sequence[str]:
+        """Those of the move that the budget allows to be finished; the first candidate always is."""
+        run = self._run
+        if not run.made and move.names[0] == next(iter(self._lanes)):
+            run.check_cancelled()
+            return move.names
+        run.check_time()
+        fits = self._fitting(move)
+        if move.names[0] in run.spent and fits < len(move.names):
+            raise Stop(refine_pb2.STOP_REASON_BUDGET_SPENT)
+        for name in move.names[fits:]:
+            self._is_short = True
+            self._race.failed(name)
+        return move.names[:fits]
+
+    def _fitting(self, move: Advance) -> int:
+        """How many of the move the budget has steps for."""
+        run, steps = self._run, self._steps
+        if run.steps_left() == math.inf:
+            return len(move.names)
+        done = run.spent.get(move.names[0], 0)
+        if race_options(run.request.race).method == "plain":
+            others = [name for name in run.spent if self._is_running(name) and name not in move.names]
+            promised, each = sum(steps - run.spent[name] for name in others), steps - done
+        else:  # somebody of them must be able to finish
+            promised, each = steps - round(move.fraction * steps), max(1, round(move.fraction * steps) - done)
+        return max(0, min(len(move.names), int((run.steps_left() - promised) // max(1, each))))
+
+    def _is_running(self, name: str) -> bool:
+        lane = self._lanes[name]
+        return bool(lane.moves) and not lane.is_over
+
+    def _look(self, name: str, share: float) -> Steps:
+        run, lane = self._run, self._lanes[name]
+        event = yield from run.attempt("preview", partial(_preview, lane, name), name)
+        if event is None:
+            lane.drop()
+            self._race.failed(name)
+            return
+        seen, progress = event.preview, event.preview.progress
+        run.spent[name] = progress.step
+        shown = pb.Candidate(candidate_id=name, image=seen.image, region=seen.region, seed=lane.seed)
+        judged = yield from run.attempt("critique", partial(self._judge.critique, shown, progress), name)
+        score = _overall(judged.critique) if judged is not None else None
+        if score is not None:
+            lane.previews[share] = score
+        # Few steps make coarse shares: what counts is where the candidate really stands.
+        self._race.seen(name, max(share, progress.fraction), score, _veto(judged))
+
+    def _finish(self, name: str) -> Steps:
+        run, lane = self._run, self._lanes[name]
+        made = yield from finish(run, self._judge, name, partial(_result, lane, name), run.edit.prompt)
+        lane.drop()
+        if made is None:
+            self._race.failed(name)
+            return
+        lane.final = _overall(made.critique)
+        self._race.finished(name, lane.final)
+        run.made.append(made)
+
+    def _start(self, seed: int) -> Candidate:
+        run = self._run
+        return run.engine.candidate(
             run.source, run.mask, run.edit.prompt, seed=seed, blend_mask=run.blend, **run.options
         )
-    )
-    try:
-        for share in RUNGS:
-            run.check_cancelled()
-            event = yield from run.attempt("preview", partial(_look, candidate, name, share), name)
-            if event is None:
-                return None
-            seen = pb.Candidate(
-                candidate_id=name, image=event.preview.image, region=event.preview.region, seed=seed
-            )
-            yield from run.attempt("critique", partial(judge.critique, seen, event.preview.progress), name)
-        run.check_cancelled()
-        return (yield from finish(run, judge, name, partial(_result, candidate, name), run.edit.prompt))
-    finally:
-        candidate.drop()
 
 
 def finish(
@@ -67,15 +215,26 @@ def finish(
     if event is None:
         return None
     finished = event.candidate_finished
-    run.evaluations += finished.evaluation_count
+    run.spent[name] = finished.evaluation_count
     whole = pb.Candidate(candidate_id=name, image=finished.image)
     judged = yield from run.attempt("critique", partial(judge.critique, whole), name)
     return None if judged is None else Made(name, decode_image(finished.image), judged.critique, prompt)
 
 
-def _look(candidate: Callable[[], Candidate], name: str, share: float) -> refine_pb2.PreviewTaken:
+def _overall(critique: pb.Critique) -> float | None:
+    return critique.scores.overall.value if scored(critique) else None
+
+
+def _veto(judged: refine_pb2.RefineResponse | None) -> str:
+    """Why a preview is hopeless whatever its score; empty when it is not."""
+    if judged is None:
+        return ""
+    found = [each.kind for each in judged.critique.defects if each.severity >= _SURE]
+    return next((_HOPELESS[kind] for kind in found if kind in _HOPELESS), "")
+
+
+def _preview(candidate: Callable[[], Candidate], name: str) -> refine_pb2.PreviewTaken:
     running = candidate()
-    running.advance(share)
     seen = running.preview()
     left, top, right, bottom = seen.region
     return refine_pb2.PreviewTaken(

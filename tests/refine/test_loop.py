@@ -13,6 +13,7 @@ from editcritic.refine.dummy import DummyEngine
 from editcritic.refine.engine import load_engine
 from editcritic.refine.journal import Journal
 from editcritic.refine.loop import Refinement
+from editcritic.refine.race import RaceOptions
 from editcritic.refine.request import completed_request
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
@@ -24,8 +25,13 @@ Events = list[refine_pb2.RefineResponse]
 
 
 def request_for(
-    edit_id: str = "mine", seed: int = 5, count: int = 3, **budget: Any
+    edit_id: str = "mine",
+    seed: int = 5,
+    count: int = 3,
+    race: refine_pb2.RaceOptions | None = None,
+    **budget: Any,
 ) -> refine_pb2.RefineRequest:
+    """A small edit. Without `race` everybody is finished, so that what follows does not hang on who was dropped."""
     rng = np.random.default_rng(3)
     mask = np.zeros((48, 64), np.float32)
     mask[16:32, 20:40] = 1
@@ -39,6 +45,7 @@ def request_for(
             ),
             sampling=refine_pb2.SamplingOptions(seed=seed, candidate_count=count),
             budget=refine_pb2.RefineBudget(**({"target_score": 100.0} | budget)),
+            race=race or refine_pb2.RaceOptions(method=refine_pb2.RACE_METHOD_PLAIN),
         )
     )
 
@@ -85,7 +92,8 @@ def defect(*actions: pb.ActionKind.ValueType) -> pb.Defect:
 
 def test_a_run_tells_everything_in_order_and_ends_with_the_result() -> None:
     events = events_of(PlainCritic(), request_for(count=2, repair_round_count=0))
-    one = ["candidate_started", *["preview", "critique"] * 3, "candidate_finished", "critique"]
+    looks = len(RaceOptions().rungs)
+    one = ["candidate_started", *["preview", "critique"] * looks, "candidate_finished", "critique"]
     assert kinds(events) == ["started", *one, *one, "decision", "result"]
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
     assert [event.elapsed_ms for event in events] == sorted(event.elapsed_ms for event in events)
@@ -132,8 +140,8 @@ def test_a_repair_is_kept_only_on_a_gain_beyond_the_doubt(gain: float, decision:
     calls = itertools.count()
 
     def rising(_picture: np.ndarray, _mask: np.ndarray) -> float:
-        # Three previews and the answer of one seed, then the repair.
-        return 40.0 if next(calls) < 4 else 40.0 + gain
+        # The previews and the answer of one seed, then the repair.
+        return 40.0 if next(calls) <= len(RaceOptions().rungs) else 40.0 + gain
 
     events = events_of(PlainCritic(rising, stddev=2.0), request_for(count=1, repair_round_count=1))
     assert decisions(events) == ["SELECT", "REPAIR", decision]

@@ -64,6 +64,34 @@ DECISION_KIND_ASK: DecisionKind.ValueType  # 7
 """Cannot decide: a person should look."""
 global___DecisionKind = DecisionKind
 
+class _RaceMethod:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _RaceMethodEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_RaceMethod.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    RACE_METHOD_UNSPECIFIED: _RaceMethod.ValueType  # 0
+    """Not set."""
+    RACE_METHOD_MARGIN: _RaceMethod.ValueType  # 1
+    """A candidate is stopped when it promises less than its remaining steps cost."""
+    RACE_METHOD_HALVING: _RaceMethod.ValueType  # 2
+    """The lower half by rank is stopped at fixed shares of the steps."""
+    RACE_METHOD_PLAIN: _RaceMethod.ValueType  # 3
+    """Every candidate is finished."""
+
+class RaceMethod(_RaceMethod, metaclass=_RaceMethodEnumTypeWrapper):
+    """How the best of several candidates is found."""
+
+RACE_METHOD_UNSPECIFIED: RaceMethod.ValueType  # 0
+"""Not set."""
+RACE_METHOD_MARGIN: RaceMethod.ValueType  # 1
+"""A candidate is stopped when it promises less than its remaining steps cost."""
+RACE_METHOD_HALVING: RaceMethod.ValueType  # 2
+"""The lower half by rank is stopped at fixed shares of the steps."""
+RACE_METHOD_PLAIN: RaceMethod.ValueType  # 3
+"""Every candidate is finished."""
+global___RaceMethod = RaceMethod
+
 class _StopReason:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -145,6 +173,7 @@ class RefineRequest(google.protobuf.message.Message):
     EVENTS_FIELD_NUMBER: builtins.int
     RESUME_EDIT_ID_FIELD_NUMBER: builtins.int
     ACCEPTANCE_FIELD_NUMBER: builtins.int
+    RACE_FIELD_NUMBER: builtins.int
     @property
     def edit(self) -> editcritic.v1.critic_pb2.Edit:
         """What the user asks for. Required, unless resume_edit_id is set."""
@@ -167,6 +196,9 @@ class RefineRequest(google.protobuf.message.Message):
         """Who decides whether a repair is kept, so that a search cannot flatter its own critic. The critic of
         `critique` without it.
         """
+    @property
+    def race(self) -> global___RaceOptions:
+        """How the best of the first candidates is found. The margin race without it."""
     def __init__(
         self,
         *,
@@ -177,11 +209,110 @@ class RefineRequest(google.protobuf.message.Message):
         events: global___RefineEventOptions | None = ...,
         resume_edit_id: builtins.str = ...,
         acceptance: editcritic.v1.critic_pb2.CritiqueOptions | None = ...,
+        race: global___RaceOptions | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["acceptance", b"acceptance", "budget", b"budget", "critique", b"critique", "edit", b"edit", "events", b"events", "sampling", b"sampling"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["acceptance", b"acceptance", "budget", b"budget", "critique", b"critique", "edit", b"edit", "events", b"events", "resume_edit_id", b"resume_edit_id", "sampling", b"sampling"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["acceptance", b"acceptance", "budget", b"budget", "critique", b"critique", "edit", b"edit", "events", b"events", "race", b"race", "sampling", b"sampling"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["acceptance", b"acceptance", "budget", b"budget", "critique", b"critique", "edit", b"edit", "events", b"events", "race", b"race", "resume_edit_id", b"resume_edit_id", "sampling", b"sampling"]) -> None: ...
 
 global___RefineRequest = RefineRequest
+
+@typing_extensions.final
+class RaceOptions(google.protobuf.message.Message):
+    """How the best of the first candidates is found, and which of them are stopped before their end."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    METHOD_FIELD_NUMBER: builtins.int
+    PRICE_FIELD_NUMBER: builtins.int
+    AUDIT_FIELD_NUMBER: builtins.int
+    method: global___RaceMethod.ValueType
+    """UNSPECIFIED means MARGIN."""
+    price: builtins.float
+    """Points of score that a candidate must be expected to gain for the steps of a whole one, above 0 and at most 100.
+    Absent: 1.
+    """
+    audit: builtins.bool
+    """Decide as always but stop nobody, so that what stopping costs is learned. Absent: one run in twenty does,
+    chosen by its seed.
+    """
+    def __init__(
+        self,
+        *,
+        method: global___RaceMethod.ValueType = ...,
+        price: builtins.float | None = ...,
+        audit: builtins.bool | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["_audit", b"_audit", "_price", b"_price", "audit", b"audit", "price", b"price"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["_audit", b"_audit", "_price", b"_price", "audit", b"audit", "method", b"method", "price", b"price"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_audit", b"_audit"]) -> typing_extensions.Literal["audit"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_price", b"_price"]) -> typing_extensions.Literal["price"] | None: ...
+
+global___RaceOptions = RaceOptions
+
+@typing_extensions.final
+class PreviewTable(google.protobuf.message.Message):
+    """How well previews tell the final score, learned from runs in which nobody was stopped."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUNGS_FIELD_NUMBER: builtins.int
+    GROUP_COUNT_FIELD_NUMBER: builtins.int
+    @property
+    def rungs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___PreviewRung]:
+        """Rising in fraction, the first at 0."""
+    group_count: builtins.int
+    """Edits that it was learned from."""
+    def __init__(
+        self,
+        *,
+        rungs: collections.abc.Iterable[global___PreviewRung] | None = ...,
+        group_count: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["group_count", b"group_count", "rungs", b"rungs"]) -> None: ...
+
+global___PreviewTable = PreviewTable
+
+@typing_extensions.final
+class PreviewRung(google.protobuf.message.Message):
+    """One row: at this share of the steps, final = intercept + slope * preview + shift of the edit + error. Scores are
+    log((score + 2) / (102 - score)).
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FRACTION_FIELD_NUMBER: builtins.int
+    INTERCEPT_FIELD_NUMBER: builtins.int
+    SLOPE_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
+    SHIFT_FIELD_NUMBER: builtins.int
+    CORRELATION_FIELD_NUMBER: builtins.int
+    fraction: builtins.float
+    """Share of the executed steps, in [0, 1]; 0 is a candidate that was not started."""
+    intercept: builtins.float
+    """Of the line, in log-odds."""
+    slope: builtins.float
+    """Of the line."""
+    error: builtins.float
+    """Standard deviation of a candidate's final score about the line, in log-odds."""
+    shift: builtins.float
+    """Standard deviation of an edit's own shift of the line, in log-odds."""
+    correlation: builtins.float
+    """Mean rank correlation of preview and final score within an edit, in [-1, 1]."""
+    def __init__(
+        self,
+        *,
+        fraction: builtins.float = ...,
+        intercept: builtins.float = ...,
+        slope: builtins.float = ...,
+        error: builtins.float = ...,
+        shift: builtins.float = ...,
+        correlation: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["correlation", b"correlation", "error", b"error", "fraction", b"fraction", "intercept", b"intercept", "shift", b"shift", "slope", b"slope"]) -> None: ...
+
+global___PreviewRung = PreviewRung
 
 @typing_extensions.final
 class SamplingOptions(google.protobuf.message.Message):
@@ -361,6 +492,8 @@ class RunStarted(google.protobuf.message.Message):
     ACCEPTANCE_CRITIC_FIELD_NUMBER: builtins.int
     SAMPLING_FIELD_NUMBER: builtins.int
     BUDGET_FIELD_NUMBER: builtins.int
+    RACE_FIELD_NUMBER: builtins.int
+    PREVIEW_TABLE_FIELD_NUMBER: builtins.int
     edit_id: builtins.str
     """Name of the edit in the journal; resume and GetEdit take it."""
     @property
@@ -378,6 +511,12 @@ class RunStarted(google.protobuf.message.Message):
     @property
     def budget(self) -> global___RefineBudget:
         """The budget in force, defaults filled in."""
+    @property
+    def race(self) -> global___RaceOptions:
+        """The race in force, defaults filled in."""
+    @property
+    def preview_table(self) -> global___PreviewTable:
+        """What is known of this engine's previews as this critic sees them."""
     def __init__(
         self,
         *,
@@ -387,9 +526,11 @@ class RunStarted(google.protobuf.message.Message):
         acceptance_critic: editcritic.v1.critic_pb2.CriticIdentity | None = ...,
         sampling: global___SamplingOptions | None = ...,
         budget: global___RefineBudget | None = ...,
+        race: global___RaceOptions | None = ...,
+        preview_table: global___PreviewTable | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["acceptance_critic", b"acceptance_critic", "budget", b"budget", "engine", b"engine", "sampling", b"sampling", "search_critic", b"search_critic"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["acceptance_critic", b"acceptance_critic", "budget", b"budget", "edit_id", b"edit_id", "engine", b"engine", "sampling", b"sampling", "search_critic", b"search_critic"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["acceptance_critic", b"acceptance_critic", "budget", b"budget", "engine", b"engine", "preview_table", b"preview_table", "race", b"race", "sampling", b"sampling", "search_critic", b"search_critic"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["acceptance_critic", b"acceptance_critic", "budget", b"budget", "edit_id", b"edit_id", "engine", b"engine", "preview_table", b"preview_table", "race", b"race", "sampling", b"sampling", "search_critic", b"search_critic"]) -> None: ...
 
 global___RunStarted = RunStarted
 
@@ -534,6 +675,7 @@ class RefineResult(google.protobuf.message.Message):
     STOP_REASON_FIELD_NUMBER: builtins.int
     EVALUATION_COUNT_FIELD_NUMBER: builtins.int
     PLAIN_SCORE_FIELD_NUMBER: builtins.int
+    SAVED_EVALUATION_COUNT_FIELD_NUMBER: builtins.int
     ERROR_FIELD_NUMBER: builtins.int
     candidate_id: builtins.str
     """Name of the candidate handed back; empty when the source itself is."""
@@ -549,6 +691,8 @@ class RefineResult(google.protobuf.message.Message):
     """Denoiser evaluations of the whole run."""
     plain_score: builtins.float
     """Overall score of the first seed's plain result, for comparison. Absent when it was not judged."""
+    saved_evaluation_count: builtins.int
+    """Denoiser evaluations that finishing every first candidate would have taken beyond those that were."""
     @property
     def error(self) -> google.rpc.status_pb2.Status:
         """Set when stop_reason is FAILED."""
@@ -561,10 +705,11 @@ class RefineResult(google.protobuf.message.Message):
         stop_reason: global___StopReason.ValueType = ...,
         evaluation_count: builtins.int = ...,
         plain_score: builtins.float | None = ...,
+        saved_evaluation_count: builtins.int = ...,
         error: google.rpc.status_pb2.Status | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["_plain_score", b"_plain_score", "critique", b"critique", "error", b"error", "image", b"image", "plain_score", b"plain_score"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["_plain_score", b"_plain_score", "candidate_id", b"candidate_id", "critique", b"critique", "error", b"error", "evaluation_count", b"evaluation_count", "image", b"image", "plain_score", b"plain_score", "stop_reason", b"stop_reason"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["_plain_score", b"_plain_score", "candidate_id", b"candidate_id", "critique", b"critique", "error", b"error", "evaluation_count", b"evaluation_count", "image", b"image", "plain_score", b"plain_score", "saved_evaluation_count", b"saved_evaluation_count", "stop_reason", b"stop_reason"]) -> None: ...
     def WhichOneof(self, oneof_group: typing_extensions.Literal["_plain_score", b"_plain_score"]) -> typing_extensions.Literal["plain_score"] | None: ...
 
 global___RefineResult = RefineResult
@@ -615,6 +760,7 @@ class EngineInfo(google.protobuf.message.Message):
     PROMPT_STYLE_FIELD_NUMBER: builtins.int
     DEFAULT_STEP_COUNT_FIELD_NUMBER: builtins.int
     DEVICE_FIELD_NUMBER: builtins.int
+    SCHEDULER_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name in the registry, hub id, or the last part of a folder's name."""
     pipeline_class: builtins.str
@@ -633,6 +779,8 @@ class EngineInfo(google.protobuf.message.Message):
     """Denoising steps without a request."""
     device: builtins.str
     """Where it runs, for example "cpu"."""
+    scheduler: builtins.str
+    """Class of its scheduler, for example "DDIMScheduler"; empty when it has none."""
     def __init__(
         self,
         *,
@@ -645,8 +793,9 @@ class EngineInfo(google.protobuf.message.Message):
         prompt_style: global___PromptStyle.ValueType = ...,
         default_step_count: builtins.int = ...,
         device: builtins.str = ...,
+        scheduler: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["default_step_count", b"default_step_count", "device", b"device", "name", b"name", "native_side_px", b"native_side_px", "pipeline_class", b"pipeline_class", "prompt_style", b"prompt_style", "revision", b"revision", "takes_negative_prompt", b"takes_negative_prompt", "takes_strength", b"takes_strength"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["default_step_count", b"default_step_count", "device", b"device", "name", b"name", "native_side_px", b"native_side_px", "pipeline_class", b"pipeline_class", "prompt_style", b"prompt_style", "revision", b"revision", "scheduler", b"scheduler", "takes_negative_prompt", b"takes_negative_prompt", "takes_strength", b"takes_strength"]) -> None: ...
 
 global___EngineInfo = EngineInfo
 

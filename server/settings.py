@@ -7,8 +7,9 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from editcritic.server.critics import CRITICS, DEFAULT_CRITIC, critic_name
+from editcritic.server.critics import CRITICS, DEFAULT_CRITIC, check_spec, critic_name
 from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.errors import InvalidInput
 from editcritic.v1.images import ImageLimits
 
 __all__ = ["PROTOCOL_REVISION", "ServerSettings", "SettingsError", "default_verdicts_path"]
@@ -30,8 +31,8 @@ class ServerSettings:
     Attributes:
         host: address to listen on; loopback unless you say otherwise.
         port: port to listen on; 0 takes a free one.
-        critics: names of the registry to offer, or `network@folder` for weights of your own; the first is the
-            default.
+        critics: names of the registry to offer, or `network@folder` for weights of your own, or
+            `multimodal@folder?bits=4` with options; the first is the default.
         workers: threads that judge; by default one for each core, as NumPy and OpenCV release the GIL.
         max_batch: most candidates of one call into a critic.
         images: what may be decoded.
@@ -52,7 +53,8 @@ class ServerSettings:
         allow_insecure_public: listen beyond loopback although there is no TLS.
 
     Raises:
-        SettingsError: an unknown critic, half a TLS pair, or a public address in clear text.
+        SettingsError: an unknown critic, an option that one does not take, half a TLS pair, or a public address in
+            clear text.
     """
 
     host: str = "127.0.0.1"
@@ -81,6 +83,11 @@ class ServerSettings:
         unknown = [spec for spec in self.critics if critic_name(spec) not in CRITICS]
         if unknown or not self.critics:
             raise SettingsError(f"unknown critics {unknown}; known are {', '.join(CRITICS)}")
+        try:
+            for spec in self.critics:
+                check_spec(spec)
+        except InvalidInput as error:
+            raise SettingsError(error.message) from error
         if (self.tls_cert_path is None) != (self.tls_key_path is None):
             raise SettingsError("TLS needs both a certificate and a key")
         if self.tls_cert_path is None and not _is_loopback(self.host) and not self.allow_insecure_public:

@@ -26,6 +26,7 @@ from editcritic.plugin.cli.results import write_results
 from editcritic.plugin.cli.tables import as_json, ranking_table, reasons
 from editcritic.plugin.cli.watching import judge_files
 from editcritic.server import ranking as order
+from editcritic.server.critics import critic_name
 
 __all__ = ["rank"]
 
@@ -48,7 +49,7 @@ def rank(
     files = EditFiles(source, mask, blend_mask, prompt)
     edit, paths = files.edit(), name_candidates(candidate)
     with connected(server, [critic]) as client, naming_files(files.by_field()):
-        candidates, outcomes = judge_files(client, edit, paths, critic, heat_map=out is not None)
+        candidates, outcomes = judge_files(client, edit, paths, critic_name(critic), heat_map=out is not None)
     ranking = order.rank(list(outcomes), list(outcomes.values()))
     if as_json_only:
         stdout.print_json(json.dumps([as_json(entry) for entry in ranking]))

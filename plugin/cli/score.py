@@ -25,6 +25,7 @@ from editcritic.plugin.cli.inputs import (
 from editcritic.plugin.cli.results import write_results
 from editcritic.plugin.cli.tables import as_json, defect_table, score_table
 from editcritic.plugin.client import make_candidate
+from editcritic.server.critics import critic_name
 from editcritic.v1 import critic_pb2 as pb
 
 __all__ = ["score"]
@@ -50,7 +51,7 @@ def score(
     edit, (name,) = files.edit(), name_candidates([candidate])
     message = make_candidate(candidate, name)
     with connected(server, [critic]) as client, naming_files({**files.by_field(), "image": candidate}):
-        critique = client.critique(edit, message, critic=critic, heat_map=out is not None)
+        critique = client.critique(edit, message, critic=critic_name(critic), heat_map=out is not None)
     if as_json_only:
         stdout.print_json(json.dumps(as_json(critique)))
     else:

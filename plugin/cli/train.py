@@ -242,12 +242,13 @@ def train_quality_head(
 ) -> None:
     """Teach a head on a frozen multimodal model to tell good edits from bad ones; no labels."""
     from editcritic.server.critics.multimodal.model import open_model
+    from editcritic.server.critics.spec import LoadOptions
     from editcritic.server.training.recipes import Material, train_quality_head
 
     with _progress() as progress:
         task = progress.add_task("opening", total=None)
         found = train_quality_head(
-            open_model(model, device),
+            open_model(model, LoadOptions(device=device)),
             model,
             Material(images, masks, manifest, split),
             out,
@@ -289,6 +290,7 @@ def train_instruct(
 ) -> None:
     """Tune a multimodal model with adapters: find the edit, rate it, explain it; no labels."""
     from editcritic.server.critics.multimodal.model import open_model
+    from editcritic.server.critics.spec import LoadOptions
     from editcritic.server.training.instruction.settings import read_settings
     from editcritic.server.training.instruction.tuning import InstructionTuner
     from editcritic.server.training.pairs import read_photographs
@@ -301,7 +303,7 @@ def train_instruct(
     chosen, material = read_settings(settings), Material(images, masks, manifest, split)
     opinions = read_opinions(table, images, LAYOUTS[layout]) if table else []
     photographs = read_photographs(material.files(), masks)
-    tuner = InstructionTuner(open_model(model, device, chosen.bits), chosen, out, seed)
+    tuner = InstructionTuner(open_model(model, LoadOptions(chosen.bits, device)), chosen, out, seed)
     with _progress("loss {task.fields[loss]:.3f}") as progress:
         task = progress.add_task("opening", total=None, loss=float("nan"))
         tuner.train(

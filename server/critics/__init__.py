@@ -6,12 +6,14 @@ To add one: a module, one line here, one test. CONTRIBUTING.md walks through it.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping, Sequence
 
 from editcritic.server.critics.base import Critic
+from editcritic.server.critics.spec import CriticSpec, check_taken, parse_spec
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import InvalidInput, NotFound
 
-__all__ = ["CRITICS", "DEFAULT_CRITIC", "critic_name", "load_critic"]
+__all__ = ["CRITICS", "DEFAULT_CRITIC", "check_spec", "critic_name", "load_critic"]
 
 CRITICS = {
     "network": "editcritic.server.critics.network.critic:NetworkCritic",
@@ -27,41 +29,64 @@ CRITICS = {
 }
 """Name -> "module:class", or a function that opens one. The first is the default."""
 DEFAULT_CRITIC = next(iter(CRITICS))
-_WITHOUT_OWN_WEIGHTS = frozenset(
-    {"dual_encoder", "multimodal", "clip_iqa", "q_align", "editscore", "editreward"}
-)
-_WITH_WEIGHTS = _WITHOUT_OWN_WEIGHTS | {"network", "ensemble"}
+_ENCODER = ("device", "dtype")
+_LARGE = ("bits", "device", "dtype")
+_OPTIONS: Mapping[str, Sequence[str]] = {
+    "dual_encoder": _ENCODER,
+    "multimodal": _LARGE,
+    "clip_iqa": _ENCODER,
+    "q_align": _LARGE,
+    "editscore": _LARGE,
+    "editreward": _LARGE,
+}
+"""The critics that come without weights, and which `LoadOptions` each takes."""
+_WITH_WEIGHTS = _OPTIONS.keys() | {"network", "ensemble"}
 
 
 def critic_name(spec: str) -> str:
     """The name that clients ask for: that of `network@folder` is `network`."""
-    return spec.partition("@")[0]
+    return spec.partition("@")[0].partition("?")[0]
+
+
+def check_spec(spec: str) -> CriticSpec:
+    """Take a critic's full name apart: `name`, `name@weights`, or `name@weights?bits=4&device=cuda:1`.
+
+    Raises:
+        NotFound: there is none of that name; the message lists those there are.
+        InvalidInput: an option that it does not take, or weights where it takes none or needs some.
+    """
+    if critic_name(spec) not in CRITICS:
+        raise NotFound(
+            f"there is no critic {critic_name(spec)[:64]!r}; known are {', '.join(CRITICS)}",
+            reason=pb.ERROR_REASON_CRITIC_UNKNOWN,
+            field="options.critic",
+        )
+    found = parse_spec(spec)
+    name = found.name
+    check_taken(found, _OPTIONS.get(name, ()))
+    if found.weights and name not in _WITH_WEIGHTS:
+        raise InvalidInput(f"the critic {name!r} has no weights that {spec!r} could replace")
+    if not found.weights and name in _OPTIONS:
+        raise InvalidInput(
+            f"the critic {name!r} comes without weights: say {name}@folder, or {name}@owner/model for a hub's"
+        )
+    return found
 
 
 def load_critic(spec: str) -> Critic:
     """Build a critic from its name, or from `name@weights` to give it other weights than those that it comes with.
 
     Weights are a folder; critics that come with none (`dual_encoder`, `multimodal` and the published judges) take
-    the id of a model on a hub too; for `ensemble` it names members and weights: `ensemble@network:0.7+evidence:0.3`.
+    the id of a model on a hub too, and options: `multimodal@folder?bits=4&device=cuda:1`. For `ensemble` it names
+    members and weights: `ensemble@network:0.7+evidence:0.3`.
 
     Raises:
         NotFound: there is none of that name; the message lists those there are.
-        InvalidInput: the critic has no weights, or the folder does not hold them.
+        InvalidInput: as `check_spec`; or the folder does not hold the weights, or this machine lacks the device.
     """
-    name, _, folder = spec.partition("@")
-    if name not in CRITICS:
-        raise NotFound(
-            f"there is no critic {name[:64]!r}; known are {', '.join(CRITICS)}",
-            reason=pb.ERROR_REASON_CRITIC_UNKNOWN,
-            field="options.critic",
-        )
-    module, _, class_name = CRITICS[name].partition(":")
+    found = check_spec(spec)
+    module, _, class_name = CRITICS[found.name].partition(":")
     build = getattr(importlib.import_module(module), class_name)
-    if folder and name not in _WITH_WEIGHTS:
-        raise InvalidInput(f"the critic {name!r} has no weights that {spec!r} could replace")
-    if not folder and name in _WITHOUT_OWN_WEIGHTS:
-        raise InvalidInput(
-            f"the critic {name!r} comes without weights: say {name}@folder, or {name}@owner/model for a hub's"
-        )
-    critic: Critic = build(folder) if folder else build()
+    given = [found.weights, found.options] if found.name in _OPTIONS else [found.weights]
+    critic: Critic = build(*given) if found.weights else build()
     return critic

@@ -30,6 +30,7 @@ from editcritic.server.critics.explain import summarise
 from editcritic.server.critics.finding import Finding, figure, strength_of
 from editcritic.server.critics.reporting import Frame, make_defect, make_maps
 from editcritic.server.critics.scoring import Abstention, abstained, make_scores, scored
+from editcritic.server.critics.spec import AS_IT_IS, LoadOptions
 from editcritic.server.critics.views import Bounds, mask_box
 from editcritic.v1 import critic_pb2 as pb
 
@@ -178,9 +179,9 @@ class DualEncoderCritic:
         )
 
 
-def open_dual_encoder(weights: str, device: str = "") -> DualEncoderCritic:
+def open_dual_encoder(weights: str, options: LoadOptions = AS_IT_IS) -> DualEncoderCritic:
     """The critic with a model of a folder, or of a hub by its id; see `DualEncoder` for what it raises."""
-    return DualEncoderCritic(DualEncoder(weights, device))
+    return DualEncoderCritic(DualEncoder(weights, options))
 
 
 def _finding(reading: PhraseReading) -> Finding:

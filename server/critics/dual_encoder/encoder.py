@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from editcritic.server.critics.placement import place_for
+from editcritic.server.critics.spec import AS_IT_IS, LoadOptions
 from editcritic.v1.errors import InvalidInput
 
 __all__ = ["DualEncoder", "Encoder"]
@@ -46,16 +48,18 @@ class DualEncoder:
 
     Args:
         name: a folder, or the id of a model on a hub ("owner/name"): only what is named is ever downloaded.
-        device: "cpu", "cuda", or "" for a GPU where there is one.
+        options: device and numbers; float32 on every device unless told otherwise.
 
     Raises:
-        InvalidInput: transformers is missing, or there is no dual encoder with safetensors weights of that name.
+        InvalidInput: transformers or the device is missing, or there is no dual encoder of that name with safetensors
+            weights.
     """
 
-    def __init__(self, name: str, device: str = "") -> None:
+    def __init__(self, name: str, options: LoadOptions = AS_IT_IS) -> None:
         self.name = Path(name).name if Path(name).is_dir() else name
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._model, self._tokenizer, self._processor = _load(name)
+        self.device = torch.device(place_for(options.device))
+        kind = getattr(torch, options.dtype or "float32")
+        self._model, self._tokenizer, self._processor = _load(name, kind)
         self._model = self._model.to(self.device).eval()
         # SigLIP was trained on texts of one length; CLIP takes each as long as it is.
         self.model_type = str(self._model.config.model_type)
@@ -86,14 +90,13 @@ class DualEncoder:
         """Pictures (h, w, 3) uint8 as points, (N, D)."""
         points = []
         for picture in pictures:
-            pixels = self._processor(images=[picture], return_tensors="pt", input_data_format="channels_last")
-            points.append(
-                _pooled(self._model.get_image_features(pixel_values=pixels["pixel_values"].to(self.device)))
-            )
+            read = self._processor(images=[picture], return_tensors="pt", input_data_format="channels_last")
+            pixels = read["pixel_values"].to(self.device, self._model.dtype)
+            points.append(_pooled(self._model.get_image_features(pixel_values=pixels)))
         return torch.cat(points).cpu()
 
 
-def _load(name: str) -> tuple[Any, Any, Any]:
+def _load(name: str, kind: torch.dtype) -> tuple[Any, Any, Any]:
     try:
         from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
     except ImportError as error:
@@ -101,7 +104,7 @@ def _load(name: str) -> tuple[Any, Any, Any]:
     here = Path(name).is_dir()
     options = {"local_files_only": here, "trust_remote_code": False}
     try:
-        model = AutoModel.from_pretrained(name, use_safetensors=True, dtype=torch.float32, **options)
+        model = AutoModel.from_pretrained(name, use_safetensors=True, dtype=kind, **options)
         parts = [kind.from_pretrained(name, **options) for kind in (AutoTokenizer, AutoImageProcessor)]
     except (OSError, ValueError, KeyError) as error:
         raise InvalidInput(f"{name} holds no dual encoder with safetensors weights: {error}") from error

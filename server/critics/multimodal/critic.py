@@ -57,6 +57,7 @@ from editcritic.server.critics.network.critic import WEIGHTS
 from editcritic.server.critics.network.runner import NetworkRunner, load_network
 from editcritic.server.critics.reporting import DEFAULT_MAX_DEFECTS
 from editcritic.server.critics.scoring import Abstention, abstained, make_scores, scored
+from editcritic.server.critics.spec import AS_IT_IS, LoadOptions
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import EditCriticError
 
@@ -231,7 +232,7 @@ class MultimodalCritic:
         )
 
 
-def open_multimodal(weights: str, device: str = "") -> MultimodalCritic:
+def open_multimodal(weights: str, options: LoadOptions = AS_IT_IS) -> MultimodalCritic:
     """The critic with a model of a folder, or of a hub by its id, or with a head that names its model.
 
     Raises:
@@ -239,8 +240,8 @@ def open_multimodal(weights: str, device: str = "") -> MultimodalCritic:
     """
     if (Path(weights) / HEAD_FILE).exists():
         head, model = load_head(Path(weights))
-        return MultimodalCritic(open_model(model, device), head=head)
-    return MultimodalCritic(open_model(weights, device))
+        return MultimodalCritic(open_model(model, options), head=head)
+    return MultimodalCritic(open_model(weights, options))
 
 
 def _happened(measured: pb.Critique) -> float:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from editcritic.server.critics.placement import check_quantisable, place_for, type_for
+from editcritic.server.critics.spec import AS_IT_IS, LoadOptions
 from editcritic.v1.errors import InvalidInput, ServerFault
 
 __all__ = ["MultimodalModel", "open_model"]
@@ -159,39 +161,47 @@ class MultimodalModel:
         )
         images = [Image.fromarray(picture) for picture in pictures]
         batch = self._processor(text=[text + begin], images=images, return_tensors="pt")
-        return batch.to(self.device)
+        # The numbers of pictures become those of the weights; tokens stay what they are.
+        return batch.to(self.device, dtype=self._model.dtype)
 
 
-def open_model(name: str, device: str = "", bits: int = 0) -> MultimodalModel:
-    """The model of a folder, or of a hub by its id; float32 on a CPU, bfloat16 on a GPU.
+def open_model(name: str, options: LoadOptions = AS_IT_IS) -> MultimodalModel:
+    """The model of a folder, or of a hub by its id.
 
     Args:
-        device: "cpu", "cuda", or "" for a GPU where there is one.
-        bits: 4 to load it quantised (bitsandbytes, a GPU); 0 for as it is.
+        options: device, numbers, and whether the weights are quantised to four bits (bitsandbytes).
 
     Raises:
-        InvalidInput: a package is missing, or there is no such model with safetensors weights and a chat template.
+        InvalidInput: a package or the device is missing, or there is no such model with safetensors weights and a
+            chat template.
     """
     try:
-        from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig
+        from transformers import AutoModelForImageTextToText, AutoProcessor
     except ImportError as error:
         raise InvalidInput("multimodal models need transformers: pip install 'editcritic[models]'") from error
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    place = place_for(options.device)
     here = Path(name).is_dir()
-    options: dict[str, Any] = {"local_files_only": here, "trust_remote_code": False}
-    quantised = {"quantization_config": BitsAndBytesConfig(load_in_4bit=True)} if bits == 4 else {}
+    source: dict[str, Any] = {"local_files_only": here, "trust_remote_code": False}
+    numbers = _numbers(options, place)
     try:
-        processor = AutoProcessor.from_pretrained(name, **options)
-        model = AutoModelForImageTextToText.from_pretrained(
-            name,
-            use_safetensors=True,
-            dtype=torch.bfloat16 if place.startswith("cuda") else torch.float32,
-            **options,
-            **quantised,
-        )
+        processor = AutoProcessor.from_pretrained(name, **source)
+        model = AutoModelForImageTextToText.from_pretrained(name, use_safetensors=True, **source, **numbers)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise InvalidInput(f"{name} holds no multimodal model that can be loaded: {error}") from error
     if getattr(processor, "chat_template", None) is None:
         raise InvalidInput(f"{name} has no chat template: how to show it pictures is not known")
-    shown = Path(name).name if here else name
-    return MultimodalModel(model if quantised else model.to(place), processor, shown)
+    return MultimodalModel(
+        model if options.bits else model.to(place), processor, Path(name).name if here else name
+    )
+
+
+def _numbers(options: LoadOptions, place: str) -> dict[str, Any]:
+    """What `from_pretrained` is told of them; quantised weights are put in their place while they are read."""
+    kind = type_for(options, place)
+    if not options.bits:
+        return {"dtype": kind}
+    check_quantisable(place)
+    from transformers import BitsAndBytesConfig
+
+    quantised = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=kind)
+    return {"dtype": kind, "quantization_config": quantised, "device_map": {"": place}}

@@ -8,6 +8,7 @@ import torch
 
 from editcritic.server.critics.dual_encoder.encoder import DualEncoder, Encoder
 from editcritic.server.critics.published.base import JudgeCritic, Rating, Shown, Terms
+from editcritic.server.critics.spec import AS_IT_IS, LoadOptions
 from editcritic.v1 import critic_pb2 as pb
 
 __all__ = ["ClipIqa", "open_clip_iqa"]
@@ -50,6 +51,6 @@ class ClipIqa:
         return {pb.DIMENSION_NATURALNESS: Rating(float(good.mean()), float(good.std()))}
 
 
-def open_clip_iqa(weights: str, device: str = "") -> JudgeCritic:
+def open_clip_iqa(weights: str, options: LoadOptions = AS_IT_IS) -> JudgeCritic:
     """The judge with a CLIP of a folder, or of a hub by its id."""
-    return JudgeCritic(ClipIqa(DualEncoder(weights, device)))
+    return JudgeCritic(ClipIqa(DualEncoder(weights, options)))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from editcritic.server.critics.multimodal.model import MultimodalModel, open_model
 from editcritic.server.critics.published.base import JudgeCritic, Rating, Shown, Terms
+from editcritic.server.critics.spec import AS_IT_IS, LoadOptions
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import InvalidInput, ServerFault
 
@@ -125,9 +126,9 @@ def _head(tensors: Mapping[str, Tensor], prefix: str) -> RewardHead | None:
     return RewardHead(layers) if len(layers[-1][0]) == 2 else None
 
 
-def open_editreward(weights: str, device: str = "") -> JudgeCritic:
+def open_editreward(weights: str, options: LoadOptions = AS_IT_IS) -> JudgeCritic:
     """The judge of a folder: a multimodal model with reward heads beside its weights."""
     folder = Path(weights)
     if not folder.is_dir():
         raise InvalidInput(f"{weights} is no folder; download the model and name where it lies")
-    return JudgeCritic(EditReward(open_model(weights, device), read_heads(folder)))
+    return JudgeCritic(EditReward(open_model(weights, options), read_heads(folder)))

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from editcritic.server.critics.multimodal.model import MultimodalModel, open_model
 from editcritic.server.critics.published.base import JudgeCritic, Rating, Shown, Terms
+from editcritic.server.critics.spec import AS_IT_IS, LoadOptions
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import ServerFault
 
@@ -86,6 +87,6 @@ def read_scores(answer: str) -> tuple[float, float]:
     return float(numbers[0]), float(numbers[1])
 
 
-def open_editscore(weights: str, device: str = "") -> JudgeCritic:
+def open_editscore(weights: str, options: LoadOptions = AS_IT_IS) -> JudgeCritic:
     """The judge with a model of a folder, or of a hub by its id."""
-    return JudgeCritic(EditScore(open_model(weights, device)))
+    return JudgeCritic(EditScore(open_model(weights, options)))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from editcritic.server.critics.multimodal.levels import LEVELS, LevelDistribution
 from editcritic.server.critics.multimodal.model import MultimodalModel, open_model
 from editcritic.server.critics.published.base import JudgeCritic, Rating, Shown, Terms
+from editcritic.server.critics.spec import AS_IT_IS, LoadOptions
 from editcritic.v1 import critic_pb2 as pb
 
 __all__ = ["QAlign", "open_q_align"]
@@ -42,6 +43,6 @@ class QAlign:
         return {pb.DIMENSION_NATURALNESS: Rating(levels.value, levels.stddev)}
 
 
-def open_q_align(weights: str, device: str = "") -> JudgeCritic:
+def open_q_align(weights: str, options: LoadOptions = AS_IT_IS) -> JudgeCritic:
     """The judge with a model of a folder, or of a hub by its id."""
-    return JudgeCritic(QAlign(open_model(weights, device)))
+    return JudgeCritic(QAlign(open_model(weights, options)))

@@ -28,6 +28,7 @@ from editcritic.server.critics.dual_encoder.critic import DualEncoderCritic
 from editcritic.server.critics.dual_encoder.encoder import DualEncoder
 from editcritic.server.critics.dual_encoder.phrases import MAX_PHRASES, split_phrases
 from editcritic.server.critics.dual_encoder.reading import _UNRELATED
+from editcritic.server.critics.spec import LoadOptions
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import InvalidInput
 from editcritic.v1.images import decode_mask_file
@@ -215,7 +216,7 @@ def test_models_are_read_from_a_folder(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
 def test_texts_longer_than_a_model_reads_are_cut(kind: str, tmp_path: Path) -> None:
     _tiny(kind, tmp_path)
-    points = DualEncoder(str(tmp_path), "cpu").texts(["red " * 500, "blue"])
+    points = DualEncoder(str(tmp_path), LoadOptions(device="cpu")).texts(["red " * 500, "blue"])
     assert points.norm(dim=1).tolist() == pytest.approx([1, 1], abs=1e-5)
     assert not torch.equal(points[0], points[1])
 

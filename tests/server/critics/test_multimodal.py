@@ -20,6 +20,7 @@ from editcritic.server.critics.multimodal.critic import MultimodalCritic
 from editcritic.server.critics.multimodal.levels import LevelDistribution
 from editcritic.server.critics.multimodal.model import MultimodalModel, open_model
 from editcritic.server.critics.multimodal.showing import MAX_SIDE, show, show_candidate
+from editcritic.server.critics.spec import LoadOptions
 from editcritic.server.critics.views import Bounds
 from editcritic.server.training.defects import EditCase, clean_control, inject
 from editcritic.v1 import critic_pb2 as pb
@@ -213,7 +214,7 @@ def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         return MultimodalModel(*build_qwen(), "qwen")
     folder = tmp_path_factory.mktemp("llava")
     save_llava(folder)
-    return open_model(str(folder), "cpu")
+    return open_model(str(folder), LoadOptions(device="cpu"))
 
 
 def test_real_models_judge_alone_and_always_the_same(real: MultimodalModel, case: EditCase) -> None:
@@ -259,4 +260,4 @@ def test_a_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:
     for file in ("chat_template.jinja", "chat_template.json"):
         (tmp_path / file).unlink(missing_ok=True)
     with pytest.raises(InvalidInput, match="chat template"):
-        open_model(str(tmp_path), "cpu")
+        open_model(str(tmp_path), LoadOptions(device="cpu"))

@@ -19,6 +19,7 @@ from editcritic.server.critics.multimodal.claims import read_claims
 from editcritic.server.critics.multimodal.levels import LEVELS
 from editcritic.server.critics.multimodal.model import MultimodalModel, open_model
 from editcritic.server.critics.multimodal.showing import show
+from editcritic.server.critics.spec import LoadOptions
 from editcritic.server.training.instruction.lessons import STAGES, lessons_of
 from editcritic.server.training.instruction.opinions import opinion_lessons
 from editcritic.server.training.instruction.settings import TuningSettings, read_settings
@@ -99,16 +100,20 @@ def test_every_stage_runs_and_a_broken_run_ends_where_an_unbroken_one_ends(
     llava: Path, photographs: Photographs, settings: TuningSettings, tmp_path: Path
 ) -> None:
     seen: list[tuple[str, int]] = []
-    whole = InstructionTuner(open_model(str(llava), "cpu"), settings, tmp_path / "whole", seed=5)
+    whole = InstructionTuner(
+        open_model(str(llava), LoadOptions(device="cpu")), settings, tmp_path / "whole", seed=5
+    )
     whole.train(photographs, lambda stage, step, _steps, loss: seen.append((stage, step)))
     assert seen == [(stage, step) for stage in STAGES for step in (1, 2)]
 
     half = replace(settings, scoring=1, explanation=0)
-    InstructionTuner(open_model(str(llava), "cpu"), half, tmp_path / "half", seed=5).train(photographs)
+    InstructionTuner(
+        open_model(str(llava), LoadOptions(device="cpu")), half, tmp_path / "half", seed=5
+    ).train(photographs)
     rest: list[str] = []
-    InstructionTuner(open_model(str(llava), "cpu"), settings, tmp_path / "half", seed=5).train(
-        photographs, lambda stage, *_now: rest.append(stage)
-    )
+    InstructionTuner(
+        open_model(str(llava), LoadOptions(device="cpu")), settings, tmp_path / "half", seed=5
+    ).train(photographs, lambda stage, *_now: rest.append(stage))
     assert rest == ["scoring", "explanation", "explanation"]
     one, other = _adapter(tmp_path / "whole"), _adapter(tmp_path / "half")
     assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
@@ -150,7 +155,7 @@ def test_every_second_lesson_is_an_opinion(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shapes: list[tuple[int, ...]] = []
-    model = open_model(str(llava), "cpu")
+    model = open_model(str(llava), LoadOptions(device="cpu"))
     tuner = InstructionTuner(model, replace(settings, scoring=0, explanation=0), tmp_path / "out")
     plain = model.answer_loss
 
@@ -183,4 +188,8 @@ def test_a_few_steps_on_one_lesson_make_its_answer_likelier(
 
 def test_layers_that_are_not_there_are_told(llava: Path, settings: TuningSettings, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="cannot get these adapters"):
-        InstructionTuner(open_model(str(llava), "cpu"), replace(settings, targets=("w_nowhere",)), tmp_path)
+        InstructionTuner(
+            open_model(str(llava), LoadOptions(device="cpu")),
+            replace(settings, targets=("w_nowhere",)),
+            tmp_path,
+        )

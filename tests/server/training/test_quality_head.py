@@ -13,6 +13,7 @@ from editcritic.server.critics import load_critic
 from editcritic.server.critics.base import CritiqueTask, DecodedCandidate, DecodedEdit
 from editcritic.server.critics.multimodal.head import QualityHead, load_head, read_head, save_head
 from editcritic.server.critics.multimodal.model import open_model
+from editcritic.server.critics.spec import LoadOptions
 from editcritic.server.training.engine_pairs import EngineAnswers, save_answers
 from editcritic.server.training.quality_head import Rung, Seen, head_accuracy, train_head
 from editcritic.server.training.recipes import Material, train_quality_head
@@ -107,7 +108,7 @@ def test_photographs_and_answers_train_a_head_that_is_served(
 
     def run() -> dict[int, tuple[float, int]]:
         return train_quality_head(
-            open_model(str(model_folder), "cpu"),
+            open_model(str(model_folder), LoadOptions(device="cpu")),
             str(model_folder),
             Material(photo_folder),
             tmp_path / "head",

@@ -1,0 +1,50 @@
+"""Where a model runs and in which numbers it reckons: what was asked for, held against what this machine has."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from editcritic.server.critics.spec import LoadOptions
+from editcritic.v1.errors import InvalidInput
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["check_quantisable", "place_for", "type_for"]
+
+
+def place_for(device: str) -> str:
+    """The device of that name; for "" a GPU where there is one.
+
+    Raises:
+        InvalidInput: this machine has no such GPU.
+    """
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    place = device or ("cuda" if count else "cpu")
+    kind, _, number = place.partition(":")
+    if kind == "cuda" and int(number or 0) >= count:
+        raise InvalidInput(
+            f"there is no device {place} here: {count} CUDA GPUs were found; device=cpu always works"
+        )
+    return place
+
+
+def type_for(options: LoadOptions, place: str) -> torch.dtype:
+    """The numbers that were asked for; bfloat16 on a GPU and float32 on a CPU where none were."""
+    import torch
+
+    chosen: torch.dtype = getattr(
+        torch, options.dtype or ("bfloat16" if place.startswith("cuda") else "float32")
+    )
+    return chosen
+
+
+def check_quantisable(place: str) -> None:
+    """Raises InvalidInput where four bits cannot work: without a CUDA GPU, or without bitsandbytes."""
+    if not place.startswith("cuda"):
+        raise InvalidInput(f"4 bits need a CUDA GPU, and this model goes to {place}; leave bits=4 out")
+    if find_spec("bitsandbytes") is None:
+        raise InvalidInput("4 bits need bitsandbytes: pip install bitsandbytes, or leave bits=4 out")

@@ -1,0 +1,104 @@
+"""How critics are named: weights and options in one line, and what is refused before anything is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from editcritic.server.critics import check_spec, critic_name, load_critic
+from editcritic.server.critics.multimodal import model as loading
+from editcritic.server.critics.multimodal.model import open_model
+from editcritic.server.critics.spec import LoadOptions, parse_spec
+from editcritic.server.settings import ServerSettings, SettingsError
+from editcritic.v1.errors import InvalidInput, NotFound
+from tests.server.critics.tiny_models import save_llava
+
+WITHOUT_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="tells what is missing without a GPU")
+
+
+@pytest.fixture(scope="module")
+def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("llava")
+    save_llava(folder)
+    return folder
+
+
+def test_options_follow_the_weights_like_those_of_an_address() -> None:
+    spec = parse_spec("multimodal@my/model?bits=4&device=cuda:1&dtype=bfloat16")
+    assert (spec.name, spec.weights) == ("multimodal", "my/model")
+    assert spec.options == LoadOptions(bits=4, device="cuda:1", dtype="bfloat16")
+    assert parse_spec("network") == parse_spec("network@")
+    assert critic_name("multimodal@my/model?bits=4") == critic_name("multimodal?bits=4") == "multimodal"
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("fast=1", r"no option 'fast'; known are bits \(4\), device \(cpu, cuda or cuda:N\), dtype"),
+        ("bits=8", "bits of multimodal is 4, not '8'"),
+        ("bits=", "bits of multimodal is 4, not ''"),
+        ("device=moon", "cpu, cuda or cuda:N, not 'moon'"),
+        ("device=cuda:x", "cpu, cuda or cuda:N, not 'cuda:x'"),
+        ("dtype=int8", "float32, bfloat16 or float16, not 'int8'"),
+        ("bits", "name=value, each once"),
+        ("", "name=value, each once"),
+        ("bits=4&bits=4", "name=value, each once"),
+    ],
+)
+def test_what_is_no_option_is_told_with_those_there_are(query: str, told: str) -> None:
+    with pytest.raises(InvalidInput, match=told):
+        load_critic(f"multimodal@folder?{query}")
+    with pytest.raises(SettingsError, match=told):
+        ServerSettings(critics=("evidence", f"multimodal@folder?{query}"))
+
+
+def test_critics_that_take_no_options_refuse_them() -> None:
+    with pytest.raises(InvalidInput, match="'evidence' does not take device; it takes no options"):
+        check_spec("evidence?device=cpu")
+    with pytest.raises(InvalidInput, match="'network' does not take bits; it takes no options"):
+        check_spec("network@folder?bits=4")
+    with pytest.raises(InvalidInput, match=r"'dual_encoder' does not take bits; known are device .*, dtype"):
+        check_spec("dual_encoder@folder?bits=4")
+    with pytest.raises(NotFound, match="no critic 'mars'"):
+        check_spec("mars?bits=4")
+
+
+def test_the_asked_for_numbers_are_loaded(llava: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+    monkeypatch.setattr(loading, "MultimodalModel", lambda model, *_: opened.append(model))
+    for dtype in ("", "bfloat16", "float16"):
+        open_model(str(llava), LoadOptions(device="cpu", dtype=dtype))
+    assert [model.dtype for model in opened] == [torch.float32, torch.bfloat16, torch.float16]
+
+
+def test_options_work_for_members_of_an_ensemble(llava: Path) -> None:
+    critic = load_critic(f"ensemble@multimodal@{llava}?device=cpu&dtype=bfloat16:0.6+evidence:0.4")
+    assert "multimodal (0.6), evidence (0.4)" in critic.info.description
+    with pytest.raises(InvalidInput, match="no option 'fast'"):
+        load_critic(f"ensemble@multimodal@{llava}?fast=1:0.6+evidence:0.4")
+    with pytest.raises(InvalidInput, match="needs a weight above 0"):
+        load_critic(f"ensemble@multimodal@{llava}?bits=4+evidence:0.4")
+
+
+@WITHOUT_GPU
+@pytest.mark.parametrize("critic", ["multimodal", "dual_encoder", "q_align"])
+def test_a_gpu_that_is_not_there_is_told(critic: str, llava: Path) -> None:
+    with pytest.raises(InvalidInput, match="no device cuda:1 here: 0 CUDA GPUs"):
+        load_critic(f"{critic}@{llava}?device=cuda:1")
+
+
+@WITHOUT_GPU
+def test_four_bits_without_a_gpu_are_refused(llava: Path) -> None:
+    with pytest.raises(InvalidInput, match="4 bits need a CUDA GPU"):
+        load_critic(f"multimodal@{llava}?bits=4")
+
+
+def test_four_bits_without_their_package_are_refused(llava: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr("editcritic.server.critics.placement.find_spec", lambda _name: None)
+    with pytest.raises(InvalidInput, match="pip install bitsandbytes"):
+        load_critic(f"multimodal@{llava}?bits=4")

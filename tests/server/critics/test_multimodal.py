@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from editcritic.server.critics.views import Bounds
 from editcritic.server.training.defects import EditCase, clean_control, inject
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import Cancelled, InvalidInput, ServerFault
-from tests.server.critics.tiny_models import build_qwen, save_llava
+from tests.server.critics.tiny_models import build_internvl, build_qwen, build_qwen3, save_llava
 
 Pixels = NDArray[np.uint8]
 
@@ -208,10 +209,15 @@ def test_huge_masks_are_bounded() -> None:
     assert max(max(picture.shape) for picture in pictures) == MAX_SIDE
 
 
-@pytest.fixture(scope="module", params=["qwen", "llava"])
+BUILT = {"qwen2_5_vl": build_qwen, "qwen3_vl": build_qwen3, "internvl": build_internvl}
+
+
+@pytest.fixture(scope="module", params=[*BUILT, "llava"])
 def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MultimodalModel:
-    if request.param == "qwen":
-        return MultimodalModel(*build_qwen(), "qwen")
+    if request.param in BUILT:
+        model = MultimodalModel(*BUILT[request.param](), request.param)
+        assert model.model_type == request.param
+        return model
     folder = tmp_path_factory.mktemp("llava")
     save_llava(folder)
     return open_model(str(folder), LoadOptions(device="cpu"))
@@ -231,6 +237,41 @@ def test_real_models_judge_alone_and_always_the_same(real: MultimodalModel, case
         values = [[getattr(each.scores, name).value for each in found] for found in (together, alone)]
         assert values[0] == pytest.approx(values[1], abs=1e-4)
     assert len({each.scores.naturalness.value for each in together}) > 1
+
+
+def test_real_models_tell_which_states_are_pictures(real: MultimodalModel) -> None:
+    dark, bright = (np.full((64, 64, 3), level, np.uint8) for level in (20, 220))
+    (states, seen), (others, _) = (real.hidden_states([each, dark], "Which?") for each in (dark, bright))
+    assert states.shape == others.shape
+    assert len(seen) == len(states)
+    assert 0 < int(seen.sum()) < len(seen)
+    first = int(seen.nonzero()[0])
+    assert torch.equal(states[:first], others[:first])
+    assert not torch.allclose(states[first:], others[first:])
+
+
+def test_real_models_reckon_in_half_the_bits(real: MultimodalModel) -> None:
+    picture, words = np.full((64, 64, 3), 90, np.uint8), ("excellent", "bad")
+    exact = real.word_probabilities([picture], "How good?", words)
+    other = copy.deepcopy(real)
+    other.wrap(lambda model: model.to(torch.bfloat16))
+    halved = other.word_probabilities([picture], "How good?", words)
+    assert halved != exact
+    assert halved == pytest.approx(exact, abs=0.02)
+
+
+def test_real_models_learn_an_answer(real: MultimodalModel) -> None:
+    pupil = copy.deepcopy(real)
+    weights = [weight for _, weight in pupil.named_parameters()]
+    optimiser = torch.optim.SGD(weights, lr=0.01)
+    losses = []
+    for _ in range(4):
+        loss = pupil.answer_loss([np.full((64, 64, 3), 90, np.uint8)], "How good?", "fair", "It is ")
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses == sorted(losses, reverse=True)
 
 
 def test_real_models_that_do_not_end_are_an_error(real: MultimodalModel) -> None:

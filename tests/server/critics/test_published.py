@@ -23,7 +23,7 @@ from editcritic.server.critics.published.editscore import EditScore, read_scores
 from editcritic.server.critics.published.q_align import QAlign
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import InvalidInput, ServerFault
-from tests.server.critics.tiny_models import build_qwen, save_llava
+from tests.server.critics.tiny_models import build_internvl, build_qwen, build_qwen3, save_llava
 
 Pixels = NDArray[np.uint8]
 
@@ -191,11 +191,15 @@ def test_judges_tell_their_terms(build: Any) -> None:
     assert info.identity.name in CRITICS
 
 
-def test_real_models_serve_as_judges(tmp_path: Path) -> None:
-    model = MultimodalModel(*build_qwen(), "qwen")
+@pytest.mark.parametrize("build", [build_qwen, build_qwen3, build_internvl])
+def test_real_models_serve_as_judges(build: Any) -> None:
+    model = MultimodalModel(*build(), "untrained")
     first, again = (judge(QAlign(model)).scores.naturalness.value for _ in range(2))
     assert first == again
     assert isinstance(judge(EditScore(model)), ServerFault)
+
+
+def test_a_model_without_reward_heads_is_no_reward_model(tmp_path: Path) -> None:
     save_llava(tmp_path)
     with pytest.raises(InvalidInput, match="no reward head"):
         load_critic(f"editreward@{tmp_path}")

@@ -25,6 +25,8 @@ CRITICS = {
     "q_align": "editcritic.server.critics.published.q_align:open_q_align",
     "editscore": "editcritic.server.critics.published.editscore:open_editscore",
     "editreward": "editcritic.server.critics.published.editreward:open_editreward",
+    "pick_score": "editcritic.server.critics.published.pick_score:open_pick_score",
+    "image_reward": "editcritic.server.critics.published.image_reward:open_image_reward",
     "dummy": "editcritic.server.critics.dummy:DummyCritic",
 }
 """Name -> "module:class", or a function that opens one. The first is the default."""
@@ -38,6 +40,8 @@ _OPTIONS: Mapping[str, Sequence[str]] = {
     "q_align": _LARGE,
     "editscore": _LARGE,
     "editreward": _LARGE,
+    "pick_score": _ENCODER,
+    "image_reward": _ENCODER,
 }
 """The critics that come without weights, and which `LoadOptions` each takes."""
 _WITH_WEIGHTS = _OPTIONS.keys() | {"network", "ensemble"}

@@ -1,9 +1,10 @@
-"""Where a model runs and in which numbers it reckons: what was asked for, held against what this machine has."""
+"""Where a model runs, in which numbers it reckons, and whether it is whole: what was asked for, and what is there."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from editcritic.server.critics.spec import LoadOptions
 from editcritic.v1.errors import InvalidInput
@@ -11,7 +12,7 @@ from editcritic.v1.errors import InvalidInput
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["check_quantisable", "place_for", "type_for"]
+__all__ = ["check_quantisable", "place_for", "refuse_missing", "type_for"]
 
 
 def place_for(device: str) -> str:
@@ -48,3 +49,14 @@ def check_quantisable(place: str) -> None:
         raise InvalidInput(f"4 bits need a CUDA GPU, and this model goes to {place}; leave bits=4 out")
     if find_spec("bitsandbytes") is None:
         raise InvalidInput("4 bits need bitsandbytes: pip install bitsandbytes, or leave bits=4 out")
+
+
+def refuse_missing(name: str, loaded: Mapping[str, Any]) -> None:
+    """Raises InvalidInput where weights of the model were not in its files: transformers fills them in at random.
+
+    Args:
+        loaded: `from_pretrained`'s loading info.
+    """
+    missing = sorted(loaded["missing_keys"])
+    if missing:
+        raise InvalidInput(f"{name} lacks {len(missing)} of its model's weights, among them {missing[0]}")

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from editcritic.server.critics.placement import place_for
+from editcritic.server.critics.placement import place_for, refuse_missing
 from editcritic.server.critics.spec import AS_IT_IS, LoadOptions
 from editcritic.v1.errors import InvalidInput
 
@@ -50,6 +50,9 @@ class DualEncoder:
         name: a folder, or the id of a model on a hub ("owner/name"): only what is named is ever downloaded.
         options: device and numbers; float32 on every device unless told otherwise.
 
+    Attributes:
+        scale: what likenesses were multiplied by when the model was taught; None where it has none.
+
     Raises:
         InvalidInput: transformers or the device is missing, or there is no dual encoder of that name with safetensors
             weights.
@@ -66,6 +69,8 @@ class DualEncoder:
         siglip = "siglip" in self.model_type
         self._padding = "max_length" if siglip else "longest"
         self._longest = self._model.config.text_config.max_position_embeddings
+        learned = getattr(self._model, "logit_scale", None)
+        self.scale = None if learned is None else float(learned.detach().exp())
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> Tensor:
@@ -104,12 +109,15 @@ def _load(name: str, kind: torch.dtype) -> tuple[Any, Any, Any]:
     here = Path(name).is_dir()
     options = {"local_files_only": here, "trust_remote_code": False}
     try:
-        model = AutoModel.from_pretrained(name, use_safetensors=True, dtype=kind, **options)
+        model, loaded = AutoModel.from_pretrained(
+            name, use_safetensors=True, dtype=kind, output_loading_info=True, **options
+        )
         parts = [kind.from_pretrained(name, **options) for kind in (AutoTokenizer, AutoImageProcessor)]
     except (OSError, ValueError, KeyError) as error:
         raise InvalidInput(f"{name} holds no dual encoder with safetensors weights: {error}") from error
     if not (hasattr(model, "get_text_features") and hasattr(model, "get_image_features")):
         raise InvalidInput(f"{name} is a {type(model).__name__}, which does not compare texts with pictures")
+    refuse_missing(name, loaded)
     return model, *parts
 
 

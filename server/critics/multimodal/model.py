@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from editcritic.server.critics.placement import check_quantisable, place_for, type_for
+from editcritic.server.critics.placement import check_quantisable, place_for, refuse_missing, type_for
 from editcritic.server.critics.spec import AS_IT_IS, LoadOptions
 from editcritic.v1.errors import InvalidInput, ServerFault
 
@@ -173,7 +173,7 @@ def open_model(name: str, options: LoadOptions = AS_IT_IS) -> MultimodalModel:
 
     Raises:
         InvalidInput: a package or the device is missing, or there is no such model with safetensors weights and a
-            chat template.
+            chat template, or some of its weights are not there.
     """
     try:
         from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -185,9 +185,12 @@ def open_model(name: str, options: LoadOptions = AS_IT_IS) -> MultimodalModel:
     numbers = _numbers(options, place)
     try:
         processor = AutoProcessor.from_pretrained(name, **source)
-        model = AutoModelForImageTextToText.from_pretrained(name, use_safetensors=True, **source, **numbers)
+        model, loaded = AutoModelForImageTextToText.from_pretrained(
+            name, use_safetensors=True, output_loading_info=True, **source, **numbers
+        )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise InvalidInput(f"{name} holds no multimodal model that can be loaded: {error}") from error
+    refuse_missing(name, loaded)
     if getattr(processor, "chat_template", None) is None:
         raise InvalidInput(f"{name} has no chat template: how to show it pictures is not known")
     return MultimodalModel(

@@ -20,6 +20,7 @@ from editcritic.server.critics.evidence.fill import SAME_LEVELS, happened_share
 from editcritic.server.critics.multimodal.showing import Showing, show, show_candidate
 from editcritic.server.critics.scoring import Abstention, abstained, make_scores, scored
 from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.errors import ServerFault
 
 __all__ = ["Judge", "JudgeCritic", "Rating", "Shown", "Terms"]
 
@@ -126,7 +127,7 @@ class JudgeCritic:
         start = time.perf_counter()
         progress = task.candidate.progress
         early = progress is not None and progress.fraction < JUDGED_FROM
-        ratings = {} if early else self._judge.rate(_shown(task))
+        ratings = {} if early else self._rate(task)
         scores = {
             dimension: self._score(dimension, ratings, task, early=early)
             for dimension in (*_LOOKS, pb.DIMENSION_PROMPT_ALIGNMENT)
@@ -142,6 +143,12 @@ class JudgeCritic:
             critique.progress.CopyFrom(progress)
         critique.timings.critique_ms = 1000 * (time.perf_counter() - start)
         return critique
+
+    def _rate(self, task: CritiqueTask) -> Mapping[pb.Dimension.ValueType, Rating]:
+        ratings = self._judge.rate(_shown(task))
+        if not np.isfinite([(each.value, each.stddev) for each in ratings.values()]).all():
+            raise ServerFault(f"{self._judge.name} gave no finite number")
+        return ratings
 
     def _score(
         self,

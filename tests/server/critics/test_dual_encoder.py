@@ -10,31 +10,20 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import (
-    BertConfig,
-    BertModel,
-    CLIPConfig,
-    CLIPModel,
-    PreTrainedTokenizerFast,
-    SiglipConfig,
-    SiglipImageProcessor,
-    SiglipModel,
-)
+from transformers import BertConfig, BertModel
 
 from editcritic.server.critics import load_critic
 from editcritic.server.critics.base import CritiqueTask, DecodedCandidate, DecodedEdit
 from editcritic.server.critics.dual_encoder.critic import DualEncoderCritic
 from editcritic.server.critics.dual_encoder.encoder import DualEncoder
 from editcritic.server.critics.dual_encoder.phrases import MAX_PHRASES, split_phrases
-from editcritic.server.critics.dual_encoder.reading import _UNRELATED
 from editcritic.server.critics.spec import LoadOptions
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import InvalidInput
 from editcritic.v1.images import decode_mask_file
+from tests.server.critics.tiny_encoders import save_encoder, save_parts
 
 COLOURS = {"red": (215, 40, 40), "green": (40, 200, 60), "blue": (40, 60, 215)}
-SIDE = 32
 
 
 class ColourEncoder:
@@ -158,41 +147,9 @@ def test_thin_and_whole_masks_are_judged(critic: DualEncoderCritic, shape: tuple
     assert critique.scores.prompt_alignment.value > 50
 
 
-def _save_parts(folder: Path) -> PreTrainedTokenizerFast:
-    words = ["<pad>", "<unk>", "<s>", "a", "photo", "of", *COLOURS, *_UNRELATED, "</s>"]
-    made = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, "<unk>"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    made.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 2), ("</s>", len(words) - 1)]
-    )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token="<pad>", unk_token="<unk>", eos_token="</s>", bos_token="<s>"
-    )
-    tokenizer.save_pretrained(folder)
-    SiglipImageProcessor(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
-    return tokenizer
-
-
-def _tiny(kind: str, folder: Path) -> None:
-    """An untrained model of this family."""
-    tokenizer = _save_parts(folder)
-    torch.manual_seed(0)
-    part = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = part | {"vocab_size": len(tokenizer), "max_position_embeddings": 16}
-    text |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    vision = part | {"image_size": SIDE, "patch_size": 8}
-    if kind == "clip":
-        CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained(
-            folder
-        )
-    else:
-        text |= {"projection_size": 32}
-        SiglipModel(SiglipConfig(text_config=text, vision_config=vision)).save_pretrained(folder)
-
-
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
 def test_models_are_read_from_a_folder(kind: str, tmp_path: Path) -> None:
-    _tiny(kind, tmp_path)
+    save_encoder(kind, tmp_path)
     critic: Any = load_critic(f"dual_encoder@{tmp_path}")
     assert kind in critic.info.description
     rng = np.random.default_rng(0)
@@ -215,7 +172,7 @@ def test_models_are_read_from_a_folder(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
 def test_texts_longer_than_a_model_reads_are_cut(kind: str, tmp_path: Path) -> None:
-    _tiny(kind, tmp_path)
+    save_encoder(kind, tmp_path)
     points = DualEncoder(str(tmp_path), LoadOptions(device="cpu")).texts(["red " * 500, "blue"])
     assert points.norm(dim=1).tolist() == pytest.approx([1, 1], abs=1e-5)
     assert not torch.equal(points[0], points[1])
@@ -232,7 +189,7 @@ def test_a_folder_of_something_else_is_told(tmp_path: Path) -> None:
 
 
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:
-    _tiny("clip", tmp_path)
+    save_encoder("clip", tmp_path)
     (tmp_path / "model.safetensors").unlink()
     torch.save({}, tmp_path / "pytorch_model.bin")
     with pytest.raises(InvalidInput, match="safetensors"):
@@ -240,7 +197,7 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_that_only_reads_text_is_told(tmp_path: Path) -> None:
-    tokenizer = _save_parts(tmp_path)
+    tokenizer = save_parts(tmp_path)
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
     BertModel(BertConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(tmp_path)
     with pytest.raises(InvalidInput, match="does not compare texts with pictures"):

@@ -23,7 +23,7 @@ from editcritic.plugin.embedded import EmbeddedServer
 from editcritic.server.critics import DEFAULT_CRITIC, load_critic
 from editcritic.server.critics.base import Critic, CritiqueTask, DecodedCandidate, DecodedEdit
 
-__all__ = ["benchmark_rows", "run_benchmark"]
+__all__ = ["benchmark_rows", "machine_facts", "peak_memory_mib", "run_benchmark"]
 
 REGION_PX = 256
 WINDOW_PX = 320
@@ -64,7 +64,7 @@ def run_benchmark(
     return {
         "critic": critic,
         "region_px": REGION_PX,
-        "machine": _machine(),
+        "machine": machine_facts(),
         "in_process": in_process,
         "grpc": grpc,
         "cold_start_s": cold,
@@ -164,7 +164,7 @@ def _over_grpc(
             stream=on_stream,
             stream_here=lambda: critic.critique([task], _never),
         )
-        memory_mib = _peak_memory_mib(server.pid)
+        memory_mib = peak_memory_mib(server.pid)
     medians = {key: statistics.median(values) for key, values in times.items()}
     return {
         "call_ms": _milliseconds(times["call"]),
@@ -214,7 +214,8 @@ def _shown(figure: dict[str, float], unit: str) -> str:
     return f"{figure['median']:.3g} {unit} ({figure['low']:.3g} to {figure['high']:.3g}, n={figure['count']:.0f})"
 
 
-def _machine() -> dict[str, Any]:
+def machine_facts() -> dict[str, Any]:
+    """Processor, cores, system, Python, and versions of what is measured."""
     return {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
@@ -231,7 +232,7 @@ def _cpu_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _peak_memory_mib(pid: int | None) -> float | None:
+def peak_memory_mib(pid: int | None) -> float | None:
     """Highest resident memory of a process so far; None where the system does not tell."""
     status = Path(f"/proc/{pid}/status")
     lines = status.read_text().splitlines() if status.exists() else []

@@ -6,7 +6,7 @@ from importlib import metadata
 
 import typer
 
-from editcritic.plugin.cli.bench import bench_critic, bench_engine, bench_loop
+from editcritic.plugin.cli.bench import bench_critic, bench_engine, bench_loop, bench_models
 from editcritic.plugin.cli.console import stdout
 from editcritic.plugin.cli.demo import demo
 from editcritic.plugin.cli.edit import edit
@@ -44,6 +44,7 @@ _bench = typer.Typer(
 _bench.command("critic")(bench_critic)
 _bench.command("engine")(bench_engine)
 _bench.command("loop")(bench_loop)
+_bench.command("models")(bench_models)
 app.add_typer(_bench, name="bench")
 app.command()(demo)
 

@@ -1,4 +1,4 @@
-"""`editcritic bench`: speed of the critic, prompt-following of an engine, and what the loop is worth."""
+"""`editcritic bench`: speed of critics and of large models, prompt-following of engines, what the loop is worth."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from editcritic.plugin.cli.inputs import Json, connected
 from editcritic.plugin.judging import ServedCritic
 from editcritic.server.critics import DEFAULT_CRITIC
 
-__all__ = ["bench_critic", "bench_engine", "bench_loop"]
+__all__ = ["bench_critic", "bench_engine", "bench_loop", "bench_models"]
 
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Write the JSON to this file.")]
 Images = Annotated[Path, typer.Option("--images", help="Folder of photographs that nothing was trained on.")]
@@ -110,6 +110,40 @@ def bench_loop(
     totals = ("edits", "oracle_on_true_renderings", "critic_share_of_time")
     rows += [(name.replace("_", " "), f"{result[name]:.4g}") for name in totals]
     _tell(result, rows, out, as_json_only)
+
+
+@command
+def bench_models(
+    shape: Annotated[
+        str, typer.Option(help="Size of the model: tiny, 2b or 8b, of Qwen2.5-VL's classes.")
+    ] = "tiny",
+    dtype: Annotated[
+        str, typer.Option(help="bfloat16, float32 or 4bit; bfloat16 on a GPU by default, float32 on a CPU.")
+    ] = "",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda or cuda:N; a GPU where there is one by default.")
+    ] = "",
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Candidates in a batch; may be repeated. 1 to 32 by default."),
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Measurements of each figure.")] = 5,
+    out: Out = None,
+    as_json_only: Json = False,
+) -> None:
+    """Time the multimodal critic's forward pass on a model of random weights; timing only."""
+    from editcritic.plugin.model_benchmark import BATCHES, measure_models, model_rows
+
+    with stderr.status("measuring") as status:
+        result = measure_models(
+            shape,
+            device=device,
+            dtype=dtype,
+            batches=batch or BATCHES,
+            repeats=repeats,
+            progress=status.update,
+        )
+    _tell(result, model_rows(result), out, as_json_only)
 
 
 def _tell(result: dict[str, Any], rows: list[tuple[str, str]], out: Path | None, as_json_only: bool) -> None:

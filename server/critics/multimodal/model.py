@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from editcritic.server.critics.placement import check_quantisable, place_for, re
 from editcritic.server.critics.spec import AS_IT_IS, LoadOptions
 from editcritic.v1.errors import InvalidInput, ServerFault
 
-__all__ = ["MultimodalModel", "open_model"]
+__all__ = ["MultimodalModel", "next_logits", "open_model"]
 
 Pixels = NDArray[np.uint8]
 
@@ -67,7 +68,7 @@ class MultimodalModel:
             begin: how the answer begins; the words follow it.
         """
         tokens = self.first_tokens(words)
-        logits = self._model(**self._asked(pictures, question, begin)).logits[0, -1, tokens].float()
+        logits = next_logits(self._model, self._asked(pictures, question, begin))[0, tokens].float()
         probabilities: list[float] = torch.softmax(logits, -1).tolist()
         if not np.isfinite(probabilities).all():
             raise ServerFault(f"{self.name} gave no finite likelihoods")
@@ -163,6 +164,16 @@ class MultimodalModel:
         batch = self._processor(text=[text + begin], images=images, return_tensors="pt")
         # The numbers of pictures become those of the weights; tokens stay what they are.
         return batch.to(self.device, dtype=self._model.dtype)
+
+
+def next_logits(model: Any, asked: Mapping[str, Any]) -> Tensor:
+    """Logits (N, V) of the token that follows each row; one forward pass.
+
+    A row of a thousand tokens would have a thousand times V logits, of which the last V are asked for.
+    """
+    last = {"logits_to_keep": 1} if "logits_to_keep" in signature(model.forward).parameters else {}
+    logits: Tensor = model(**asked, **last).logits
+    return logits[:, -1]
 
 
 def open_model(name: str, options: LoadOptions = AS_IT_IS) -> MultimodalModel:

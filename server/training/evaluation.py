@@ -27,7 +27,7 @@ from editcritic.server.critics.base import Critic, CritiqueTask, DecodedCandidat
 from editcritic.server.training.defects import INJECTIONS, EditCase, clean_control, draw_mask, inject, soften
 from editcritic.server.training.report import EvaluationReport, Observation, summarise_observations
 from editcritic.v1 import critic_pb2 as pb
-from editcritic.v1.errors import EditCriticError, InvalidInput
+from editcritic.v1.errors import EditCriticError, InvalidInput, ServerFault
 from editcritic.v1.images import decode_file, decode_mask_file
 
 __all__ = [
@@ -181,6 +181,10 @@ def _judge(critic: Critic, edit: DecodedEdit, prepared: object, case: EditCase) 
     candidate = DecodedCandidate(candidate_id=case.injected or "clean", image=case.candidate)
     options = pb.CritiqueOptions(heat_map=bool(case.injected), max_defect_count=64)
     outcome = critic.critique([CritiqueTask(edit, prepared, candidate, options)], lambda: False)[0]
+    if isinstance(outcome, ServerFault):
+        # One answer that cannot be read must not cost the others; the report tells how many there were.
+        scores = {field.name: None for field in pb.Scores.DESCRIPTOR.fields}
+        return Observation(edit.edit_id, case.injected, case.severity, scores, {}, failed=True)
     if isinstance(outcome, EditCriticError):
         raise outcome
     return Observation(

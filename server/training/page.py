@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from editcritic.server.training.curves import draw_curve
-from editcritic.server.training.report import EvaluationReport
+from editcritic.server.training.report import EvaluationReport, Share
 from editcritic.server.training.suites.results import Figure, SuiteResult
 
 __all__ = ["evaluation_page", "injected_figures", "side_by_side"]
@@ -62,7 +62,7 @@ def injected_figures(report: EvaluationReport) -> list[Figure]:
     """Totals over all kinds, with what they should reach."""
     order, flagged, clean = report.severities_ordered, report.faulty_flagged, report.clean_flagged
     worst, name = report.worst_kind.severities_ordered, report.worst_kind.name
-    named, every = report.map_iou
+    (named, every), failed = report.map_iou, report.failed
     return [
         Figure("two severities of one kind in order", order.value, order.count, order.low, order.high, 0.92),
         Figure(
@@ -77,6 +77,7 @@ def injected_figures(report: EvaluationReport) -> list[Figure]:
         Figure("faulty candidates flagged", flagged.value, flagged.count, flagged.low, flagged.high, 0.8),
         Figure("map IoU, mean over kinds, where the kind is named", named, flagged.count, aim=0.45),
         Figure("map IoU, mean over kinds, 0 where it is not", every, flagged.count),
+        Figure("errors instead of a critique", failed.value, failed.count, failed.low, failed.high),
     ]
 
 
@@ -86,11 +87,16 @@ def side_by_side(reports: Sequence[EvaluationReport]) -> list[tuple[str, ...]]:
     totals = [injected_figures(report) for report in reports]
     for same in zip(*totals, strict=True):
         name = same[0].name.partition(" (")[0]
-        rows.append((name, *(f"{figure.value:.3g}" for figure in same)))
+        rows.append((name, *(_beside(figure) for figure in same)))
     for kinds in zip(*(report.kinds for report in reports), strict=True):
-        shares = (f"{kind.severities_ordered.value:.3g}" for kind in kinds)
+        shares = (_beside(kind.severities_ordered) for kind in kinds)
         rows.append((f"{kinds[0].name}: severities in order", *shares))
     return rows
+
+
+def _beside(figure: Figure | Share) -> str:
+    """The value; a dash where the critic abstained from every case."""
+    return f"{figure.value:.3g}" if figure.count else "–"
 
 
 def _figures(figures: Sequence[Figure]) -> str:

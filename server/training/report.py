@@ -45,6 +45,7 @@ class Observation:
         heat_inside: share of the right kinds' heat in the injured part, and that part's share of the map.
         spreads: each score's standard deviation, None where the critic abstained.
         map_fit: IoU and area under the ROC curve of the right kind's map; None where it is not named.
+        failed: the critic gave an error for this candidate, such as an answer that could not be read; no scores.
     """
 
     photo: str
@@ -55,6 +56,7 @@ class Observation:
     heat_inside: tuple[float, float] | None = None
     spreads: Mapping[str, float | None] = field(default_factory=dict)
     map_fit: tuple[float, float] | None = None
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class EvaluationReport:
         clean_by_kind: share of clean controls flagged with each kind, by its name.
         clean_scores: mean and standard deviation of each score over clean controls.
         kinds: one entry for each injection.
+        failed: share of candidates for which the critic gave an error; they count in no other figure.
     """
 
     critic: str
@@ -125,6 +128,7 @@ class EvaluationReport:
     clean_by_kind: Mapping[str, float]
     clean_scores: Mapping[str, tuple[float, float]]
     kinds: tuple[KindReport, ...]
+    failed: Share
 
     @property
     def severities_ordered(self) -> Share:
@@ -133,8 +137,9 @@ class EvaluationReport:
 
     @property
     def worst_kind(self) -> KindReport:
-        """The kind whose severities are ordered worst."""
-        return min(self.kinds, key=lambda kind: kind.severities_ordered.value)
+        """The kind whose severities are ordered worst, of those that were scored."""
+        scored = [kind for kind in self.kinds if kind.severities_ordered.count]
+        return min(scored or self.kinds, key=lambda kind: kind.severities_ordered.value)
 
     @property
     def faulty_flagged(self) -> Share:
@@ -176,7 +181,8 @@ class EvaluationReport:
             _interval(self.clean_flagged),
             *("",) * 4,
         )
-        return [clean, *(_row(kind) for kind in self.kinds)]
+        failed = (f"errors ({self.failed.count})", *empty, _interval(self.failed), *("",) * 4)
+        return [clean, *([failed] if self.failed.value else []), *(_row(kind) for kind in self.kinds)]
 
     def to_markdown(self) -> str:
         """The table as Markdown."""
@@ -203,19 +209,21 @@ def summarise_observations(
     for seen in observations:
         if seen.injected:
             by_name[seen.injected].append(seen)
-    kinds = {kind for seen in clean.values() for kind in seen.defects}
+    judged = [seen for seen in clean.values() if not seen.failed]
+    kinds = {kind for seen in judged for kind in seen.defects}
     return EvaluationReport(
         critic=critic,
         photographs=photographs,
         seed=seed,
         severities=tuple(sorted({seen.severity for seen in observations if seen.injected})),
-        clean_flagged=wilson(sum(bool(seen.defects) for seen in clean.values()), len(clean)),
+        clean_flagged=wilson(sum(bool(seen.defects) for seen in judged), len(judged)),
         clean_by_kind={
-            _kind_name(kind): float(np.mean([kind in seen.defects for seen in clean.values()]))
+            _kind_name(kind): float(np.mean([kind in seen.defects for seen in judged]))
             for kind in sorted(kinds)
         },
-        clean_scores=_clean_scores(list(clean.values())),
+        clean_scores=_clean_scores(judged),
         kinds=tuple(_kind_report(name, by_name[name], clean) for name in INJECTIONS if by_name[name]),
+        failed=wilson(sum(seen.failed for seen in observations), len(observations)),
     )
 
 
@@ -275,7 +283,7 @@ def _kind_report(name: str, seen: Sequence[Observation], clean: Mapping[str, Obs
 
 
 def _share(seen: Sequence[Observation], level: float, kinds: set[pb.DefectKind.ValueType] | None) -> Share:
-    chosen = [one for one in seen if one.severity == level]
+    chosen = [one for one in seen if one.severity == level and not one.failed]
     hits = [bool(one.defects) if kinds is None else bool(kinds & set(one.defects)) for one in chosen]
     return wilson(sum(hits), len(hits))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from editcritic.server.critics import CRITICS, DEFAULT_CRITIC, check_spec, critic_name
 from editcritic.v1 import critic_pb2 as pb
-from editcritic.v1.errors import InvalidInput
+from editcritic.v1.errors import EditCriticError
 from editcritic.v1.images import ImageLimits
 
 __all__ = ["PROTOCOL_REVISION", "ServerSettings", "SettingsError", "default_verdicts_path"]
@@ -86,7 +86,7 @@ class ServerSettings:
         try:
             for spec in self.critics:
                 check_spec(spec)
-        except InvalidInput as error:
+        except EditCriticError as error:
             raise SettingsError(error.message) from error
         if (self.tls_cert_path is None) != (self.tls_key_path is None):
             raise SettingsError("TLS needs both a certificate and a key")

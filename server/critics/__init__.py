@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 
 from editcritic.server.critics.base import Critic
-from editcritic.server.critics.spec import CriticSpec, check_taken, parse_spec
+from editcritic.server.critics.spec import CriticSpec, check_taken, parse_members, parse_spec
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import InvalidInput, NotFound
 
@@ -57,7 +57,8 @@ def check_spec(spec: str) -> CriticSpec:
 
     Raises:
         NotFound: there is none of that name; the message lists those there are.
-        InvalidInput: an option that it does not take, or weights where it takes none or needs some.
+        InvalidInput: an option that it does not take, weights where it takes none or needs some; or a member of an
+            ensemble is at fault.
     """
     if critic_name(spec) not in CRITICS:
         raise NotFound(
@@ -74,6 +75,9 @@ def check_spec(spec: str) -> CriticSpec:
         raise InvalidInput(
             f"the critic {name!r} comes without weights: say {name}@folder, or {name}@owner/model for a hub's"
         )
+    if name == "ensemble" and found.weights:
+        for member, _ in parse_members(found.weights):
+            check_spec(member)
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,8 +11,8 @@ from editcritic.server.critics.base import Critic, CritiqueTask, DecodedEdit, Ou
 from editcritic.server.critics.explain import summarise
 from editcritic.server.critics.reporting import DEFAULT_MAX_DEFECTS
 from editcritic.server.critics.scoring import Abstention, abstained, abstained_as, scored
+from editcritic.server.critics.spec import parse_members
 from editcritic.v1 import critic_pb2 as pb
-from editcritic.v1.errors import InvalidInput
 
 __all__ = ["MEMBERS", "MOST_DISAGREEMENT", "EnsembleCritic", "open_ensemble"]
 
@@ -118,22 +117,11 @@ def open_ensemble(members: str = "") -> EnsembleCritic:
         InvalidInput: a member without a weight above 0, or an ensemble in an ensemble.
         NotFound: there is no critic of that name.
     """
-    return EnsembleCritic([_member(each) for each in members.split("+")] if members else None)
-
-
-def _member(told: str) -> tuple[Critic, float]:
     from editcritic.server.critics import load_critic
 
-    spec, _, weight = told.rpartition(":")
-    try:
-        share = float(weight)
-    except ValueError:
-        share = math.nan
-    if not spec or not 0 < share < math.inf:
-        raise InvalidInput(f"the member {told!r} needs a weight above 0, as in network:0.7")
-    if spec.partition("@")[0] == "ensemble":
-        raise InvalidInput("an ensemble is no member of an ensemble; name its members")
-    return load_critic(spec), share
+    if not members:
+        return EnsembleCritic()
+    return EnsembleCritic([(load_critic(spec), weight) for spec, weight in parse_members(members)])
 
 
 def _default_members() -> list[tuple[Critic, float]]:

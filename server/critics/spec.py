@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
@@ -9,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from editcritic.v1.errors import InvalidInput
 
-__all__ = ["AS_IT_IS", "CriticSpec", "LoadOptions", "check_taken", "parse_spec"]
+__all__ = ["AS_IT_IS", "CriticSpec", "LoadOptions", "check_taken", "parse_members", "parse_spec"]
 
 _ENSEMBLE = "ensemble"
 _VALUES = {"bits": "4", "device": r"cpu|cuda(:\d{1,3})?", "dtype": "float32|bfloat16|float16"}
@@ -78,6 +79,28 @@ def _read_options(query: str, critic: str) -> LoadOptions:
         if not re.fullmatch(_VALUES[name], value):
             raise InvalidInput(f"{name} of {critic} is {_TOLD[name]}, not {value[:64]!r}")
     return LoadOptions(int(given.get("bits", 0)), given.get("device", ""), given.get("dtype", ""))
+
+
+def parse_members(members: str) -> list[tuple[str, float]]:
+    """Full names and weights of an ensemble's members, "network:0.7+multimodal@folder?device=cuda:1:0.3".
+
+    Raises:
+        InvalidInput: a member without a weight above 0 after its last colon, or an ensemble in an ensemble.
+    """
+    return [_parse_member(each) for each in members.split("+")]
+
+
+def _parse_member(told: str) -> tuple[str, float]:
+    spec, _, weight = told.rpartition(":")
+    try:
+        share = float(weight)
+    except ValueError:
+        share = math.nan
+    if not spec or not 0 < share < math.inf:
+        raise InvalidInput(f"the member {told!r} needs a weight above 0, as in network:0.7")
+    if parse_spec(spec).name == _ENSEMBLE:
+        raise InvalidInput("an ensemble is no member of an ensemble; name its members")
+    return spec, share
 
 
 def check_taken(spec: CriticSpec, taken: Collection[str]) -> None:

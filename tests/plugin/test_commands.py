@@ -50,6 +50,12 @@ def test_score_prints_numbers_abstentions_and_the_reason(run: Run) -> None:
     assert "mean brightness of 94 %" in done.stdout
 
 
+def test_score_starts_a_critic_by_its_full_name(run: Run) -> None:
+    done = run("score", *EDIT[:4], "--critic", "ensemble@dummy:1", "-c", "bright.png", "--json", server="")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["critic"]["name"] == "ensemble"
+
+
 def test_score_as_json_is_json_and_nothing_else(run: Run) -> None:
     done = run("score", *EDIT, "-c", "bright.png", "--json", "--out", "result")
     values = json.loads(done.stdout)

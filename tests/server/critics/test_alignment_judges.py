@@ -102,6 +102,18 @@ def test_the_prompt_and_the_picture_change_the_score(name: str, folders: dict[st
 
 
 @pytest.mark.parametrize("name", JUDGES)
+def test_half_the_bits_give_nearly_the_same_score(name: str, folders: dict[str, Path]) -> None:
+    exact, halved = (
+        judge(
+            load_critic(f"{name}@{folders[name]}?dtype={dtype}"), "a red photo"
+        ).scores.prompt_alignment.value
+        for dtype in ("float32", "bfloat16")
+    )
+    assert halved != exact
+    assert halved == pytest.approx(exact, abs=2)
+
+
+@pytest.mark.parametrize("name", JUDGES)
 def test_without_a_prompt_nothing_is_judged(name: str, folders: dict[str, Path]) -> None:
     scores = judge(load_critic(f"{name}@{folders[name]}"), " ").scores
     assert scores.prompt_alignment.abstention_reason == pb.ABSTENTION_REASON_NO_PROMPT

@@ -77,10 +77,24 @@ def test_the_asked_for_numbers_are_loaded(llava: Path, monkeypatch: pytest.Monke
 def test_options_work_for_members_of_an_ensemble(llava: Path) -> None:
     critic = load_critic(f"ensemble@multimodal@{llava}?device=cpu&dtype=bfloat16:0.6+evidence:0.4")
     assert "multimodal (0.6), evidence (0.4)" in critic.info.description
-    with pytest.raises(InvalidInput, match="no option 'fast'"):
-        load_critic(f"ensemble@multimodal@{llava}?fast=1:0.6+evidence:0.4")
-    with pytest.raises(InvalidInput, match="needs a weight above 0"):
-        load_critic(f"ensemble@multimodal@{llava}?bits=4+evidence:0.4")
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        ("multimodal@folder?fast=1:0.6+evidence:0.4", "no option 'fast'"),
+        ("multimodal@folder?bits=4+evidence:0.4", "needs a weight above 0"),
+        ("evidence?device=cpu:1", "'evidence' does not take device"),
+        ("multimodal?device=cpu:0.6+evidence:0.4", "'multimodal' comes without weights"),
+        ("ensemble@evidence:1:0.5", "no member of an ensemble"),
+        ("mars:0.5", "no critic 'mars'"),
+    ],
+)
+def test_a_member_at_fault_is_told_before_anything_starts(members: str, told: str) -> None:
+    with pytest.raises((InvalidInput, NotFound), match=told):
+        load_critic(f"ensemble@{members}")
+    with pytest.raises(SettingsError, match=told):
+        ServerSettings(critics=(f"ensemble@{members}",))
 
 
 @WITHOUT_GPU

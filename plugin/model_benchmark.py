@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from importlib import metadata
+from importlib.util import find_spec
 from typing import Any
 
 from editcritic.plugin.benchmark import machine_facts, peak_memory_mib
@@ -102,6 +103,8 @@ def _checked(shape: str, device: str, dtype: str) -> str:
         raise InvalidInput(f"there is no shape {shape!r}; known are {', '.join(SHAPES)}")
     if dtype and dtype not in DTYPES:
         raise InvalidInput(f"there is no dtype {dtype!r}; known are {', '.join(DTYPES)}")
+    if find_spec("transformers") is None:
+        raise InvalidInput("large models need transformers: pip install 'editcritic[models]'")
     place = place_for(device)
     if place == "cpu" and shape != "tiny" and device != "cpu":
         raise InvalidInput(
@@ -118,7 +121,12 @@ def _built(shape: Shape, place: str, dtype: str) -> Any:
 
     quantised = dtype == "4bit"
     kind = torch.float32 if dtype == "float32" else torch.bfloat16
-    return build_random_model(shape, place, kind, quantised=quantised)
+    try:
+        return build_random_model(shape, place, kind, quantised=quantised)
+    except torch.OutOfMemoryError as error:
+        raise InvalidInput(
+            f"a model of that shape in {dtype} does not fit into the memory of {place}"
+        ) from error
 
 
 def _measured(

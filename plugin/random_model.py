@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SHAPES",
-    "_TEXT_TOKENS",
     "Shape",
     "build_random_model",
     "count_weights",
@@ -144,6 +143,7 @@ def _quantise(model: Any, kind: torch.dtype) -> None:
             quant_type="nf4",
             device="meta",
         )
+        # From the CPU, because weights are quantised on their way to a GPU.
         small.weight = bnb.nn.Params4bit(layer.weight.data.cpu(), requires_grad=False, quant_type="nf4")
         small.bias = layer.bias
         parent, _, own = name.rpartition(".")

@@ -67,18 +67,22 @@ def check_spec(spec: str) -> CriticSpec:
             field="options.critic",
         )
     found = parse_spec(spec)
-    name = found.name
-    check_taken(found, _OPTIONS.get(name, ()))
-    if found.weights and name not in _WITH_WEIGHTS:
-        raise InvalidInput(f"the critic {name!r} has no weights that {spec!r} could replace")
-    if not found.weights and name in _OPTIONS:
-        raise InvalidInput(
-            f"the critic {name!r} comes without weights: say {name}@folder, or {name}@owner/model for a hub's"
-        )
-    if name == "ensemble" and found.weights:
+    check_taken(found, _OPTIONS.get(found.name, ()))
+    _check_weights(found)
+    if found.name == "ensemble" and found.weights:
         for member, _ in parse_members(found.weights):
             check_spec(member)
     return found
+
+
+def _check_weights(spec: CriticSpec) -> None:
+    name = spec.name
+    if spec.weights and name not in _WITH_WEIGHTS:
+        raise InvalidInput(f"the critic {name!r} has no weights that {spec.weights!r} could replace")
+    if not spec.weights and name in _OPTIONS:
+        raise InvalidInput(
+            f"the critic {name!r} comes without weights: say {name}@folder, or {name}@owner/model for a hub's"
+        )
 
 
 def load_critic(spec: str) -> Critic:

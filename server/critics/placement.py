@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -19,17 +20,17 @@ def place_for(device: str) -> str:
     """The device of that name; for "" a GPU where there is one.
 
     Raises:
-        InvalidInput: this machine has no such GPU.
+        InvalidInput: there is no device of that name, or this machine has no such GPU.
     """
     import torch
 
+    if not re.fullmatch(r"(cpu|cuda(:\d{1,3})?)?", device):
+        raise InvalidInput(f"there is no device {device[:64]!r}; known are cpu, cuda and cuda:N")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     place = device or ("cuda" if count else "cpu")
     kind, _, number = place.partition(":")
     if kind == "cuda" and int(number or 0) >= count:
-        raise InvalidInput(
-            f"there is no device {place} here: {count} CUDA GPUs were found; device=cpu always works"
-        )
+        raise InvalidInput(f"there is no device {place} here: {count} CUDA GPUs were found; cpu always works")
     return place
 
 
@@ -46,9 +47,9 @@ def type_for(options: LoadOptions, place: str) -> torch.dtype:
 def check_quantisable(place: str) -> None:
     """Raises InvalidInput where four bits cannot work: without a CUDA GPU, or without bitsandbytes."""
     if not place.startswith("cuda"):
-        raise InvalidInput(f"4 bits need a CUDA GPU, and this model goes to {place}; leave bits=4 out")
+        raise InvalidInput(f"4 bits need a CUDA GPU, and this model goes to {place}; ask for whole weights")
     if find_spec("bitsandbytes") is None:
-        raise InvalidInput("4 bits need bitsandbytes: pip install bitsandbytes, or leave bits=4 out")
+        raise InvalidInput("4 bits need bitsandbytes: pip install bitsandbytes, or ask for whole weights")
 
 
 def refuse_missing(name: str, loaded: Mapping[str, Any]) -> None:

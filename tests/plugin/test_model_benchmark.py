@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,6 +39,24 @@ def test_weights_are_made_in_their_numbers() -> None:
     model = build_random_model(SHAPES["tiny"], "cpu", torch.bfloat16)
     assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
     assert all(torch.isfinite(weight).all() for weight in model.parameters())
+
+
+def test_four_bits_take_the_place_of_every_linear_layer_but_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Linear4bit(torch.nn.Linear):
+        def __init__(self, into: int, out: int, *, bias: bool, device: str, **_: Any) -> None:
+            super().__init__(into, out, bias=bias, device=device)
+
+    layers = SimpleNamespace(
+        Linear4bit=Linear4bit, Params4bit=lambda data, **_: torch.nn.Parameter(data, requires_grad=False)
+    )
+    monkeypatch.setitem(sys.modules, "bitsandbytes", SimpleNamespace(nn=layers))
+    whole = build_random_model(SHAPES["tiny"], "cpu", torch.float32)
+    small = build_random_model(SHAPES["tiny"], "cpu", torch.float32, quantised=True)
+    left = [name for name, each in small.named_modules() if type(each) is torch.nn.Linear]
+    assert left == ["lm_head"]
+    question = random_question(SHAPES["tiny"], 1, small)
+    with torch.inference_mode():
+        torch.testing.assert_close(next_logits(small, question), next_logits(whole, question))
 
 
 def test_a_question_is_four_pictures_and_words_for_each_candidate() -> None:
@@ -92,6 +112,7 @@ def test_what_does_not_fit_ends_the_table(monkeypatch: pytest.MonkeyPatch) -> No
         ({"shape": "70b"}, "known are tiny, 2b, 8b"),
         ({"shape": "tiny", "dtype": "int8"}, "known are bfloat16, float32, 4bit"),
         ({"shape": "tiny", "dtype": "4bit"}, "4 bits need a CUDA GPU"),
+        ({"shape": "tiny", "device": "moon"}, "no device 'moon'; known are cpu, cuda and cuda:N"),
         ({"shape": "tiny", "device": "cuda"}, "no device cuda here"),
     ],
 )

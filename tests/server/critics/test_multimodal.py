@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from skimage import data
 
 from editcritic.server.critics import load_critic
@@ -294,6 +295,16 @@ def test_a_folder_of_something_else_is_told(tmp_path: Path) -> None:
         load_critic(f"multimodal@{tmp_path}")
     with pytest.raises(InvalidInput, match="multimodal@folder"):
         load_critic("multimodal")
+
+
+def test_a_model_that_lacks_weights_is_refused(tmp_path: Path) -> None:
+    save_llava(tmp_path)
+    file = tmp_path / "model.safetensors"
+    tensors = load_file(file)
+    (gone,) = [name for name in tensors if name.endswith("layers.1.mlp.gate_proj.weight")]
+    save_file({name: each for name, each in tensors.items() if name != gone}, file, {"format": "pt"})
+    with pytest.raises(InvalidInput, match=r"lacks 1 of its model's weights, among them .*gate_proj"):
+        open_model(str(tmp_path), LoadOptions(device="cpu"))
 
 
 def test_a_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from editcritic.server.critics import check_spec, critic_name, load_critic
 from editcritic.server.critics.multimodal import model as loading
@@ -116,3 +117,26 @@ def test_four_bits_without_their_package_are_refused(llava: Path, monkeypatch: p
     monkeypatch.setattr("editcritic.server.critics.placement.find_spec", lambda _name: None)
     with pytest.raises(InvalidInput, match="pip install bitsandbytes"):
         load_critic(f"multimodal@{llava}?bits=4")
+
+
+def test_four_bits_are_read_into_their_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {}
+
+    def from_pretrained(name: str, **options: Any) -> Any:
+        asked.update(options)
+        raise OSError("that is all that was wanted")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("editcritic.server.critics.placement.find_spec", lambda name: name)
+    monkeypatch.setattr(transformers.AutoProcessor, "from_pretrained", lambda *_, **__: None)
+    monkeypatch.setattr(transformers.AutoModelForImageTextToText, "from_pretrained", from_pretrained)
+    with pytest.raises(InvalidInput, match="that is all"):
+        load_critic(f"multimodal@{tmp_path}?bits=4&device=cuda:1&dtype=float16")
+    assert asked["device_map"] == {"": "cuda:1"}
+    assert asked["dtype"] == torch.float16
+    numbers = asked["quantization_config"]
+    assert numbers.load_in_4bit
+    assert (numbers.bnb_4bit_quant_type, numbers.bnb_4bit_compute_dtype) == ("nf4", torch.float16)
+    assert asked["use_safetensors"]
+    assert not asked["trust_remote_code"]

@@ -55,6 +55,12 @@ class EmbeddedServer:
         is_running = self._process is not None and self._process.poll() is None
         return self._process.pid if self._process is not None and is_running else None
 
+    @property
+    def last_error(self) -> str:
+        """The last error of its log; empty without one."""
+        told = [line.partition(" ERROR ")[2].partition(": ")[2] for line in self._log]
+        return next((each for each in reversed(told) if each), "")
+
     def start(self) -> None:
         """Start the process and wait until it listens. Starting a running one changes nothing.
 

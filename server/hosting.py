@@ -17,7 +17,7 @@ from editcritic.server.decoding import check_options, decode_candidate, decode_e
 from editcritic.server.executors.local import LocalExecutor
 from editcritic.server.settings import ServerSettings
 from editcritic.v1 import critic_pb2 as pb
-from editcritic.v1.errors import DeadlineExceeded, NotFound, ProtocolError
+from editcritic.v1.errors import DeadlineExceeded, EditCriticError, NotFound, ProtocolError
 
 __all__ = ["CriticHost", "Hosts", "OpenedEdit"]
 
@@ -56,6 +56,9 @@ class Hosts:
         for spec in self.settings.critics:
             try:
                 critic = await self.run(self._judging, load_critic, spec)
+            except EditCriticError as error:
+                _log.error("the critic %r could not be loaded: %s", spec, error.message)
+                continue
             except Exception:
                 _log.exception("the critic %r could not be loaded", spec)
                 continue

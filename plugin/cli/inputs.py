@@ -16,6 +16,7 @@ from editcritic.plugin.cli.console import stderr
 from editcritic.plugin.client import Client, make_edit
 from editcritic.plugin.embedded import EmbeddedServer
 from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.errors import InvalidInput, ProtocolError
 
 __all__ = [
     "BlendMask",
@@ -92,8 +93,19 @@ def connected(address: str, critics: Iterable[str] = ()) -> Iterator[Client]:
     with stderr.status("starting a server"):
         server = EmbeddedServer(names)
         server.start()
-    with server, Client(server.address) as client:
+    with server, Client(server.address) as client, _telling_why(server):
         yield client
+
+
+@contextmanager
+def _telling_why(server: EmbeddedServer) -> Iterator[None]:
+    """Put the log's reason in the place of a hint at the log, which nobody sees of a server of one's own."""
+    try:
+        yield
+    except ProtocolError as error:
+        if error.reason != pb.ERROR_REASON_CRITIC_UNAVAILABLE or not server.last_error:
+            raise
+        raise InvalidInput(server.last_error, reason=error.reason, field=error.field) from error
 
 
 def _tls() -> bool | Path:

@@ -56,6 +56,14 @@ def test_score_starts_a_critic_by_its_full_name(run: Run) -> None:
     assert json.loads(done.stdout)["critic"]["name"] == "ensemble"
 
 
+def test_a_critic_that_cannot_be_loaded_is_told_with_its_reason(run: Run) -> None:
+    done = run("score", *EDIT[:4], "--critic", "network@nowhere", "-c", "bright.png", server="")
+    assert done.returncode == 2
+    told = " ".join(done.stderr.split())
+    assert "'network@nowhere' could not be loaded: nowhere/network.safetensors holds no weights" in told
+    assert "log says why" not in told
+
+
 def test_score_as_json_is_json_and_nothing_else(run: Run) -> None:
     done = run("score", *EDIT, "-c", "bright.png", "--json", "--out", "result")
     values = json.loads(done.stdout)

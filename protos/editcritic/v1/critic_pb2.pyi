@@ -255,6 +255,24 @@ class _ActionKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     """Start again from the source with another seed."""
     ACTION_KIND_ASK: _ActionKind.ValueType  # 10
     """Ask the person."""
+    ACTION_KIND_RELIGHT: _ActionKind.ValueType  # 11
+    """Match the inside's light to the surroundings', in linear light."""
+    ACTION_KIND_DEFRINGE: _ActionKind.ValueType  # 12
+    """Take away a line or fringe along the border."""
+    ACTION_KIND_BLEND_GRADIENTS: _ActionKind.ValueType  # 13
+    """Move the inside's colour by a membrane that the border holds (gradient-domain blending)."""
+    ACTION_KIND_DENOISE: _ActionKind.ValueType  # 14
+    """Take out grain that the surroundings do not have."""
+    ACTION_KIND_DEBLOCK: _ActionKind.ValueType  # 15
+    """Dissolve compression blocks."""
+    ACTION_KIND_DEBAND: _ActionKind.ValueType  # 16
+    """Smooth and dither bands of tone."""
+    ACTION_KIND_UNGHOST: _ActionKind.ValueType  # 17
+    """Subtract the source where it shines through."""
+    ACTION_KIND_REDRAW_LOW_QUALITY: _ActionKind.ValueType  # 18
+    """Redraw the parts of low quality, at nearly full strength."""
+    ACTION_KIND_REINPAINT_MEDIUM_QUALITY: _ActionKind.ValueType  # 19
+    """Inpaint the parts of medium quality again, at middling strength."""
 
 class ActionKind(_ActionKind, metaclass=_ActionKindEnumTypeWrapper):
     """What would mend a defect."""
@@ -281,6 +299,24 @@ ACTION_KIND_REROLL: ActionKind.ValueType  # 9
 """Start again from the source with another seed."""
 ACTION_KIND_ASK: ActionKind.ValueType  # 10
 """Ask the person."""
+ACTION_KIND_RELIGHT: ActionKind.ValueType  # 11
+"""Match the inside's light to the surroundings', in linear light."""
+ACTION_KIND_DEFRINGE: ActionKind.ValueType  # 12
+"""Take away a line or fringe along the border."""
+ACTION_KIND_BLEND_GRADIENTS: ActionKind.ValueType  # 13
+"""Move the inside's colour by a membrane that the border holds (gradient-domain blending)."""
+ACTION_KIND_DENOISE: ActionKind.ValueType  # 14
+"""Take out grain that the surroundings do not have."""
+ACTION_KIND_DEBLOCK: ActionKind.ValueType  # 15
+"""Dissolve compression blocks."""
+ACTION_KIND_DEBAND: ActionKind.ValueType  # 16
+"""Smooth and dither bands of tone."""
+ACTION_KIND_UNGHOST: ActionKind.ValueType  # 17
+"""Subtract the source where it shines through."""
+ACTION_KIND_REDRAW_LOW_QUALITY: ActionKind.ValueType  # 18
+"""Redraw the parts of low quality, at nearly full strength."""
+ACTION_KIND_REINPAINT_MEDIUM_QUALITY: ActionKind.ValueType  # 19
+"""Inpaint the parts of medium quality again, at middling strength."""
 global___ActionKind = ActionKind
 
 class _VerdictKind:

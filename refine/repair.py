@@ -13,10 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from editcritic.refine.blending import gradient_blended, multiband_blended
+from editcritic.refine.cleanup import debanded, deblocked, denoised
+from editcritic.refine.defringe import defringed
+from editcritic.refine.detail import matched_detail
 from editcritic.refine.engine import Candidate, Engine
 from editcritic.refine.masks import widened_to
+from editcritic.refine.quality_map import QualityParts, fault_map, quality_parts
 from editcritic.refine.reprompt import reworded
-from editcritic.refine.retouch import blended_border, matched_detail, recoloured, recomposited
+from editcritic.refine.retouch import recomposited, unghosted
+from editcritic.refine.tone import recoloured, relit
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
 from editcritic.v1.errors import ServerFault
@@ -27,8 +33,9 @@ __all__ = ["REPAIRS", "Repair", "Workpiece", "carry_out"]
 Pixels = NDArray[np.uint8]
 Array = NDArray[np.float32]
 
-_BAND_PX = 12
-_STRENGTHS = (0.35, 0.5, 0.7)  # for a part of the mask, one after the other
+_STRENGTHS = (0.35, 0.5, 0.7)  # for a part of the mask, one after the other, where the action names none
+_GROW_PX = 8  # by which a part reaches beyond the fault
+_LOW_STRENGTH, _MEDIUM_STRENGTH = 0.9, 0.45
 _GROW_SHARE = 0.08
 
 
@@ -38,6 +45,7 @@ class Workpiece:
 
     source, picture: (H, W, 3) uint8, the photograph and the edit as it is. mask, blend: (H, W) float32 in [0, 1].
     attempt: how often this kind was tried before on this edit. options: sampling options of the run.
+    critique: what the critic said of the picture, for repairs that go by its map; None where it is not at hand.
     """
 
     engine: Engine
@@ -49,6 +57,7 @@ class Workpiece:
     seed: int
     attempt: int
     options: dict[str, Any] = field(default_factory=dict)
+    critique: pb.Critique | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +67,9 @@ class Repair:
     picture: Pixels | None = None
     candidate: Candidate | None = None
     prompt: str = ""
+
+
+Carry = Callable[[Workpiece, pb.SuggestedAction], Repair | None]
 
 
 def carry_out(repair: Repair, name: str, source: Pixels, blend: Array) -> refine_pb2.CandidateFinished:
@@ -76,32 +88,54 @@ def carry_out(repair: Repair, name: str, source: Pixels, blend: Array) -> refine
     return refine_pb2.CandidateFinished(candidate_id=name, image=whole, evaluation_count=cost)
 
 
-def _recomposite(work: Workpiece, _action: pb.SuggestedAction) -> Repair:
-    return Repair(recomposited(work.source, work.picture, work.blend))
+def _retouch(change: Callable[[Pixels, Pixels, Array], Pixels]) -> Carry:
+    """A repair without diffusion that takes the two pictures and the blend mask alone."""
+    return lambda work, _action: Repair(change(work.source, work.picture, work.blend))
 
 
-def _recolour(work: Workpiece, _action: pb.SuggestedAction) -> Repair:
-    return Repair(recoloured(work.source, work.picture, work.blend))
+def _seeded(change: Callable[[Pixels, Pixels, Array, int], Pixels]) -> Carry:
+    """The same, with grain that follows from the seed."""
+    return lambda work, _action: Repair(change(work.source, work.picture, work.blend, work.seed))
 
 
-def _blend(work: Workpiece, action: pb.SuggestedAction) -> Repair:
-    return Repair(blended_border(work.source, work.picture, work.blend, max(_BAND_PX, action.grow_px)))
-
-
-def _match_detail(work: Workpiece, _action: pb.SuggestedAction) -> Repair:
-    return Repair(matched_detail(work.source, work.picture, work.blend, work.seed))
+def _deblock(work: Workpiece, _action: pb.SuggestedAction) -> Repair:
+    """Blocks dissolved, then the detail that went with them made up for."""
+    smooth = deblocked(work.source, work.picture, work.blend)
+    return Repair(matched_detail(work.source, smooth, work.blend, work.seed))
 
 
 def _reinpaint_region(work: Workpiece, action: pb.SuggestedAction) -> Repair | None:
-    """One part of the edit again, starting from what is there, a little stronger each time."""
-    if work.attempt >= len(_STRENGTHS) or not work.engine.capabilities.strength:
+    """One part of the edit again from what is there; stronger each time, unless the action names a strength."""
+    if not action.HasField("strength") and work.attempt >= len(_STRENGTHS):
         return None
     part = work.mask
     if action.HasField("region"):
-        part = _boxed(work.mask, action.region)
-    if not part.any():
+        part = _boxed(work.mask, action.region, action.grow_px or _GROW_PX)
+    return _again(work, part, action.strength or _STRENGTHS[work.attempt])
+
+
+def _redraw_low_quality(work: Workpiece, action: pb.SuggestedAction) -> Repair | None:
+    """The worst parts of the critic's map drawn anew; None when they are all of the edit: that is a reroll's."""
+    parts = _parts(work)
+    return _again(work, parts.low, action.strength or _LOW_STRENGTH) if parts.is_uneven else None
+
+
+def _reinpaint_medium_quality(work: Workpiece, action: pb.SuggestedAction) -> Repair | None:
+    """The middling parts of the critic's map inpainted again from what is there."""
+    parts = _parts(work)
+    return _again(work, parts.medium, action.strength or _MEDIUM_STRENGTH) if parts.is_uneven else None
+
+
+def _parts(work: Workpiece) -> QualityParts:
+    critique = work.critique or pb.Critique()
+    return quality_parts(fault_map(critique, work.mask.shape[:2]), work.mask)
+
+
+def _again(work: Workpiece, part: Array, strength: float) -> Repair | None:
+    """A part of the edit from what is there; None for an empty part, or an engine without strengths."""
+    if not work.engine.capabilities.strength or not (part > 0).any():
         return None
-    options = {**work.options, "strength": _STRENGTHS[work.attempt]}
+    options = {**work.options, "strength": strength}
     candidate = work.engine.candidate(work.picture, part, work.prompt, seed=work.seed, **options)
     return Repair(candidate=candidate, prompt=work.prompt)
 
@@ -135,19 +169,30 @@ def _from_source(work: Workpiece, prompt: str) -> Repair:
     return Repair(candidate=candidate, prompt=prompt)
 
 
-def _boxed(mask: Array, box: pb.Box) -> Array:
+def _boxed(mask: Array, box: pb.Box, margin: int) -> Array:
+    """The mask within a box that is grown by a margin, in pixels."""
     part = np.zeros_like(mask)
-    place = (slice(box.y, box.y + box.height), slice(box.x, box.x + box.width))
+    rows = slice(max(0, box.y - margin), box.y + box.height + margin)
+    place = (rows, slice(max(0, box.x - margin), box.x + box.width + margin))
     part[place] = mask[place]
     return part
 
 
-REPAIRS: dict[int, Callable[[Workpiece, pb.SuggestedAction], Repair | None]] = {
-    pb.ACTION_KIND_RECOMPOSITE: _recomposite,
-    pb.ACTION_KIND_RECOLOUR: _recolour,
-    pb.ACTION_KIND_BLEND: _blend,
-    pb.ACTION_KIND_MATCH_DETAIL: _match_detail,
+REPAIRS: dict[int, Carry] = {
+    pb.ACTION_KIND_RECOMPOSITE: _retouch(recomposited),
+    pb.ACTION_KIND_RECOLOUR: _retouch(recoloured),
+    pb.ACTION_KIND_RELIGHT: _retouch(relit),
+    pb.ACTION_KIND_DEFRINGE: _retouch(defringed),
+    pb.ACTION_KIND_BLEND: _retouch(multiband_blended),
+    pb.ACTION_KIND_BLEND_GRADIENTS: _retouch(gradient_blended),
+    pb.ACTION_KIND_MATCH_DETAIL: _seeded(matched_detail),
+    pb.ACTION_KIND_DENOISE: _retouch(denoised),
+    pb.ACTION_KIND_DEBLOCK: _deblock,
+    pb.ACTION_KIND_DEBAND: _seeded(debanded),
+    pb.ACTION_KIND_UNGHOST: _retouch(unghosted),
     pb.ACTION_KIND_REINPAINT_REGION: _reinpaint_region,
+    pb.ACTION_KIND_REDRAW_LOW_QUALITY: _redraw_low_quality,
+    pb.ACTION_KIND_REINPAINT_MEDIUM_QUALITY: _reinpaint_medium_quality,
     pb.ACTION_KIND_GROW_MASK: _grow_mask,
     pb.ACTION_KIND_REPROMPT: _reprompt,
     pb.ACTION_KIND_REROLL: _reroll,

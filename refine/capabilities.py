@@ -39,6 +39,8 @@ class Capabilities:
         centred: whether it was only taught masks in the middle of a square; crops then reach beyond the picture.
         words: the closed vocabulary, empty when any text goes.
         scheduler: class of the scheduler; empty for an engine without one.
+        prompt_tokens: tokens of a prompt that are read, marks of begin and end included; the rest is cut off unread.
+        emphasis: whether "(words:1.2)" weighs words; stock pipelines of diffusers read it as text.
     """
 
     name: str
@@ -58,6 +60,12 @@ class Capabilities:
     centred: bool = False
     words: tuple[str, ...] = field(default=())
     scheduler: str = ""
+    prompt_tokens: int = 77
+    emphasis: bool = False
+
+    def reads_negative(self, guidance: float | None) -> bool:
+        """Whether a negative prompt has an effect at that guidance (None: the engine's own)."""
+        return self.negative_prompt and (self.default_guidance if guidance is None else guidance) > 1
 
     def to_info(self, device: str = "", revision: str = "") -> refine_pb2.EngineInfo:
         """The same as a message, for `ListEngines`."""
@@ -141,12 +149,26 @@ _KNOWN: dict[str, dict[str, Any]] = {
 }
 
 
+_MOST_TOKENS = 100_000
+
+
 def _from_signature(call: Callable[..., Any]) -> dict[str, Any]:
     names = inspect.signature(call).parameters
     facts: dict[str, Any] = {"strength": "strength" in names, "negative_prompt": "negative_prompt" in names}
     if "true_cfg_scale" in names:
         facts["guidance"] = "true_cfg"
     return facts
+
+
+def _prompt_facts(pipeline: Any) -> dict[str, Any]:
+    """The longest prompt that one of the tokenizers takes whole, as far as the call asks for that many tokens."""
+    names = ("tokenizer", "tokenizer_2", "tokenizer_3")
+    limits = [int(getattr(getattr(pipeline, name, None), "model_max_length", 0) or 0) for name in names]
+    asked = inspect.signature(pipeline.__call__).parameters.get("max_sequence_length")
+    if asked is not None and isinstance(asked.default, int):
+        return {"prompt_tokens": min(max(limits) or asked.default, asked.default)}
+    # Tokenizers without a limit of their own say so by an absurd number.
+    return {"prompt_tokens": max(limits)} if 0 < max(limits) < _MOST_TOKENS else {}
 
 
 def _network_facts(pipeline: Any) -> dict[str, Any]:
@@ -162,6 +184,7 @@ def capabilities_of(pipeline: Any, name: str, **known: Any) -> Capabilities:
     tuned model, say)."""
     kind = type(pipeline).__name__
     facts = _from_signature(pipeline.__call__) | _KNOWN.get(kind, {}) | _network_facts(pipeline)
+    facts |= _prompt_facts(pipeline)
     if facts.get("guidance") in ("distilled", "none"):
         # A negative prompt is accepted by some of these, and read only with a second pass that they are not asked for.
         facts["negative_prompt"] = False

@@ -19,9 +19,11 @@ from editcritic.refine.defringe import defringed
 from editcritic.refine.detail import matched_detail
 from editcritic.refine.engine import Candidate, Engine
 from editcritic.refine.masks import widened_to
+from editcritic.refine.phrase_evidence import faulty_part
 from editcritic.refine.quality_map import QualityParts, fault_map, quality_parts
-from editcritic.refine.reprompt import reworded
+from editcritic.refine.reprompt import Rewriter, WordingCase, reworded
 from editcritic.refine.retouch import recomposited, unghosted
+from editcritic.refine.tokens import token_counter
 from editcritic.refine.tone import recoloured, relit
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
@@ -45,7 +47,9 @@ class Workpiece:
 
     source, picture: (H, W, 3) uint8, the photograph and the edit as it is. mask, blend: (H, W) float32 in [0, 1].
     attempt: how often this kind was tried before on this edit. options: sampling options of the run.
-    critique: what the critic said of the picture, for repairs that go by its map; None where it is not at hand.
+    critique: what the critic said of the picture: its map, which phrase is missing, and where; None where it is not
+    at hand. wish: the prompt in the user's words, where `prompt` was reworded. rewriter: finds wordings in place of the
+    rules.
     """
 
     engine: Engine
@@ -58,15 +62,21 @@ class Workpiece:
     attempt: int
     options: dict[str, Any] = field(default_factory=dict)
     critique: pb.Critique | None = None
+    wish: str = ""
+    rewriter: Rewriter | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Repair:
-    """Either a picture, or a candidate to run; prompt: what the candidate was asked for."""
+    """Either a picture, or a candidate to run.
+
+    prompt: what the edit as a whole now answers. reason: one sentence on why this was done in this way, or empty.
+    """
 
     picture: Pixels | None = None
     candidate: Candidate | None = None
     prompt: str = ""
+    reason: str = ""
 
 
 Carry = Callable[[Workpiece, pb.SuggestedAction], Repair | None]
@@ -153,8 +163,33 @@ def _grow_mask(work: Workpiece, action: pb.SuggestedAction) -> Repair | None:
 
 
 def _reprompt(work: Workpiece, _action: pb.SuggestedAction) -> Repair | None:
-    prompt = reworded(work.prompt, work.engine.capabilities, work.attempt)
-    return None if prompt is None else _from_source(work, prompt)
+    """The wish in other words: from the source, or over the part of the edit in which something is missing."""
+    able, critique = work.engine.capabilities, work.critique or pb.Critique()
+    # An engine of few words was taught whole things, one at a time.
+    part = None if work.attempt or able.words else faulty_part(critique, work.mask)
+    case = WordingCase(
+        work.wish or work.prompt,
+        able,
+        critique,
+        work.attempt,
+        part=part is not None,
+        negative_prompt=work.options.get("negative_prompt") or "",
+        guidance=work.options.get("guidance"),
+        count_tokens=token_counter(work.engine),
+    )
+    wording = (work.rewriter or reworded)(case)
+    if wording is None:
+        return None
+    options = work.options | {"negative_prompt": wording.negative_prompt}
+    if wording.guidance is not None:
+        options["guidance"] = wording.guidance
+    picture, mask = (work.source, work.mask) if part is None else (work.picture, part)
+    blend = work.blend if part is None else None
+    candidate = work.engine.candidate(
+        picture, mask, wording.prompt, seed=work.seed, blend_mask=blend, **options
+    )
+    prompt = wording.prompt if part is None else work.prompt
+    return Repair(candidate=candidate, prompt=prompt, reason=wording.reason)
 
 
 def _reroll(work: Workpiece, _action: pb.SuggestedAction) -> Repair:

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from editcritic.refine.capabilities import Capabilities
 from editcritic.refine.diagnose import plan_actions, reason_for
 from editcritic.refine.diagnosis import default_diagnosis, load_diagnosis
 from editcritic.refine.repair import REPAIRS
-from editcritic.refine.reprompt import reworded
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import InvalidInput
 
@@ -209,14 +207,3 @@ def test_a_table_that_cannot_be_carried_out_is_refused_with_the_place(
 def test_a_table_that_is_not_there_is_told() -> None:
     with pytest.raises(InvalidInput, match=r"nowhere\.toml"):
         load_diagnosis("nowhere.toml")
-
-
-def test_wordings_fit_the_engine_and_come_to_an_end() -> None:
-    describing = Capabilities("a", "p")
-    commanding = Capabilities("b", "p", instruction=True)
-    closed = Capabilities("c", "p", words=("red", "ball"))
-    assert reworded("a red ball", commanding, 0) == "Replace the marked region with a red ball."
-    assert "a red ball" in str(reworded("a red ball", describing, 0))
-    assert reworded("red ball", closed, 0) == "ball red"
-    assert [reworded("red ball", engine, 9) for engine in (describing, commanding, closed)] == [None] * 3
-    assert reworded("", describing, 0) is None

@@ -61,7 +61,15 @@ def test_the_python_of_a_page_runs(
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", *PAGES[1:], "docs/architecture.md", "docs/evidence.md"]
+    "page",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        *PAGES[1:],
+        "docs/architecture.md",
+        "docs/evidence.md",
+        "docs/prompts.md",
+    ],
 )
 def test_links_between_pages_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")

@@ -62,6 +62,9 @@ def edit(
     acceptance: Annotated[
         str, typer.Option(help="Another critic, which decides whether repairs are kept.")
     ] = "",
+    rewriter: Annotated[
+        Path | None, typer.Option(help="Folder of a chat model that words prompts anew; by default rules do.")
+    ] = None,
     server: Server = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
@@ -81,6 +84,7 @@ def edit(
     from editcritic.refine.journal import Journal
     from editcritic.refine.loop import Refinement
     from editcritic.refine.request import completed_request
+    from editcritic.refine.rewriter import open_rewriter
 
     kept = Journal(journal or default_journal_path())
     files = {"source": source, "mask": mask, "blend_mask": blend_mask}
@@ -112,8 +116,9 @@ def edit(
     name = request.sampling.engine or engine
     with stderr.status(f"opening {name}"):
         opened = load_engine(name, device=device, dtype=dtype, offload=offload, offline=offline)  # type: ignore[arg-type]
+    words: dict[str, Any] = {"rewriter": open_rewriter(rewriter, device)} if rewriter else {}
     with judging(server, critic) as judge, judging(server, acceptance) as other:
-        run = Refinement(opened, judge, request, kept, other)
+        run = Refinement(opened, judge, request, kept, other, **words)
         events = run_and_show(run)
     result = events[-1].result
     out.write_bytes(result.image.encoded.data)

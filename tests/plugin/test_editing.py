@@ -91,6 +91,7 @@ def test_a_finished_edit_that_is_resumed_gives_the_same_picture(run: Run, files:
         (("--journal", "photo.png"), 2, "no journal"),
         (("--critic", "nobody"), 2, "nobody"),
         (("--engine", "tabletop", "--strength", "3"), 2, "strength 3"),
+        (("--rewriter", "gone"), 2, "gone is no model folder"),
     ],
 )
 def test_what_goes_wrong_has_its_exit_code_and_one_line(

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from editcritic.plugin.cli.tables import format_score
+from editcritic.plugin.cli.time_left import TimeLeft
 from editcritic.plugin.report_parts import enum_words
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
@@ -39,18 +40,20 @@ class EditView:
 
     def __init__(self) -> None:
         self._rows: dict[str, _Row] = {}
+        self._time_left = TimeLeft()
         self.result: refine_pb2.RefineResult | None = None
         self.edit_id = ""
 
     def take(self, event: refine_pb2.RefineResponse) -> None:
         """Bring the table up to an event."""
+        self._time_left.take(event)
         kind = event.WhichOneof("event")
         if kind is not None:
             getattr(self, f"_take_{kind}")(getattr(event, kind))
 
     def table(self) -> Table:
-        """What is known until now."""
-        table = Table()
+        """What is known until now, and how long it may still take."""
+        table = Table(caption=self._time_left.words() or None, caption_justify="left")
         for label in ("", "candidate", "denoised", "preview", "overall"):
             table.add_column(
                 label, no_wrap=True, justify="right" if label in ("preview", "overall") else "left"

@@ -12,11 +12,11 @@ from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
 from editcritic.v1.images import decode_image, paste_region
 
-__all__ = ["write_edit_report"]
+__all__ = ["Story", "stories_of", "write_edit_report"]
 
 
 @dataclass
-class _Story:
+class Story:
     """Everything that the events say about one candidate or repair."""
 
     started: refine_pb2.CandidateStarted
@@ -39,7 +39,7 @@ def write_edit_report(
         ImageError: a picture cannot be decoded.
         OSError: the file cannot be written.
     """
-    stage, stories = Stage(request.edit), _stories(events)
+    stage, stories = Stage(request.edit), stories_of(events)
     result = events[-1].result if events and events[-1].HasField("result") else None
     parts = [_head(request, result, stage, stories), _timeline(events)]
     parts += [_candidate(story, stories, stage) for story in _ordered(stories, result)]
@@ -48,12 +48,13 @@ def write_edit_report(
     return path
 
 
-def _stories(events: Sequence[refine_pb2.RefineResponse]) -> dict[str, _Story]:
-    stories: dict[str, _Story] = {}
+def stories_of(events: Sequence[refine_pb2.RefineResponse]) -> dict[str, Story]:
+    """What the events of a run say about each candidate and repair, by name, in the order in which they began."""
+    stories: dict[str, Story] = {}
     for event in events:
         kind = event.WhichOneof("event")
         if kind == "candidate_started":
-            stories[event.candidate_started.candidate_id] = _Story(event.candidate_started)
+            stories[event.candidate_started.candidate_id] = Story(event.candidate_started)
         elif kind == "preview":
             stories[event.preview.candidate_id].previews.append((event.preview, None))
         elif kind == "candidate_finished":
@@ -67,17 +68,17 @@ def _stories(events: Sequence[refine_pb2.RefineResponse]) -> dict[str, _Story]:
     return stories
 
 
-def _add_critique(story: _Story, critique: pb.Critique) -> None:
+def _add_critique(story: Story, critique: pb.Critique) -> None:
     if critique.HasField("progress") and story.previews:
         story.previews[-1] = (story.previews[-1][0], critique)
     else:
         story.critique = critique
 
 
-def _ordered(stories: dict[str, _Story], result: refine_pb2.RefineResult | None) -> list[_Story]:
+def _ordered(stories: dict[str, Story], result: refine_pb2.RefineResult | None) -> list[Story]:
     """The one handed back first, then by score; what failed stands last."""
 
-    def key(story: _Story) -> tuple[bool, float]:
+    def key(story: Story) -> tuple[bool, float]:
         chosen = result is not None and result.candidate_id == story.started.candidate_id
         overall = story.critique.scores.overall.value if story.critique else -1.0
         return not chosen, -overall
@@ -89,7 +90,7 @@ def _head(
     request: refine_pb2.RefineRequest,
     result: refine_pb2.RefineResult | None,
     stage: Stage,
-    stories: dict[str, _Story],
+    stories: dict[str, Story],
 ) -> Markup:
     prompt = f"“{escaped(request.edit.prompt)}”" if request.edit.prompt else "<i>no prompt: a removal</i>"
     before = (
@@ -106,7 +107,7 @@ def _head(
     )
 
 
-def _outcome(result: refine_pb2.RefineResult, stories: dict[str, _Story]) -> Markup:
+def _outcome(result: refine_pb2.RefineResult, stories: dict[str, Story]) -> Markup:
     overall, reason = result.critique.scores.overall, refine_pb2.StopReason.Name(result.stop_reason)
     name = f"<b>{escaped(result.candidate_id or 'the source')}</b>"
     score = f", overall {overall.value:.0f}" if overall.status == pb.SCORE_STATUS_SCORED else ""
@@ -150,7 +151,7 @@ def _decided(decision: refine_pb2.Decision) -> Markup:
     return escaped(words)
 
 
-def _candidate(story: _Story, stories: dict[str, _Story], stage: Stage) -> Markup:
+def _candidate(story: Story, stories: dict[str, Story], stage: Stage) -> Markup:
     started, before = story.started, None
     parent = stories.get(started.parent_candidate_id)
     if parent is not None and parent.finished is not None:
@@ -176,7 +177,7 @@ def _origin(started: refine_pb2.CandidateStarted) -> str:
     return f"<p class=soft>Made from {escaped(started.parent_candidate_id)} by {escaped(action)}.</p>"
 
 
-def _previews(story: _Story, stage: Stage) -> str:
+def _previews(story: Story, stage: Stage) -> str:
     if not story.previews:
         return ""
     shown = []

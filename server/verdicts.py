@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -25,6 +26,7 @@ CREATE TABLE IF NOT EXISTS verdicts (
     recorded_unix_ms INTEGER NOT NULL
 )
 """
+_COLUMNS = "verdict_id, edit_id, candidate_id, kind, rating, comment, other_candidate_ids, critique"
 
 
 class VerdictStore:
@@ -60,6 +62,22 @@ class VerdictStore:
         with closing(self._connect()) as connection, connection:
             insert = "INSERT OR IGNORE INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
             return connection.execute(insert, row).rowcount == 1
+
+    def verdicts(self) -> Iterator[pb.RecordVerdictRequest]:
+        """Everything kept, in the order in which it came."""
+        with closing(self._connect()) as connection:
+            rows = connection.execute(f"SELECT {_COLUMNS} FROM verdicts ORDER BY recorded_unix_ms, rowid")  # noqa: S608
+            for verdict_id, edit_id, candidate_id, kind, rating, comment, others, critique in rows:
+                yield pb.RecordVerdictRequest(
+                    verdict_id=verdict_id,
+                    edit_id=edit_id,
+                    candidate_id=candidate_id,
+                    kind=pb.VerdictKind.Value(kind),
+                    rating=rating,
+                    comment=comment,
+                    other_candidate_ids=json.loads(others),
+                    critique=pb.Critique.FromString(critique),
+                )
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self._path, timeout=10)

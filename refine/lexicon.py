@@ -149,7 +149,7 @@ STYLES: Mapping[str, frozenset[str]] = {
 """Words that say how a picture is to look; heads that name nothing."""
 
 _POLITE = (
-    r"(?:please\s+|(?:can|could|would) you\s+(?:please\s+)?|i(?:'d| would)? (?:want|like)(?: you)?(?: to)?\s+|"
+    r"(?:please\s+|(?:can|could|would) you\s+|i(?:'d| would)? (?:want|like)(?: you)?(?: to)?\s+|"
     r"let's\s+)*"
 )
 _ADD = r"(?:add|put|place|insert|draw|paint|create|generate|show|include|give (?:him|her|it|them))"

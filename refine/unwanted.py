@@ -54,7 +54,12 @@ def unwanted_words(case: _Case) -> str:
     asked = {word for phrase in case.wish.asked for word in words_of(phrase.text)}
     graver = sorted(case.critique.defects, key=lambda defect: -defect.severity)
     faults = [FAULT_WORDS.get(each.kind, "") for each in graver if each.severity >= _WORTH_NAMING]
-    named = [case.negative_prompt.strip(), *(phrase.text for phrase in case.wish.avoided)]
+    # Of "replace the red ball with a blue ball" only the red is unwanted.
+    excluded = [
+        " ".join(word for word in phrase.text.split() if not asked & set(words_of(word)))
+        for phrase in case.wish.avoided
+    ]
+    named = [case.negative_prompt.strip(), *excluded]
     named += [words for words in faults if not asked & set(words_of(words))]
     told: list[str] = []
     for words in dict.fromkeys(named):

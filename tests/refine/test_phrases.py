@@ -110,8 +110,22 @@ def test_words_are_compared_without_plural_endings() -> None:
     assert words_of("A man’s t-shirts") == ["a", "man’s", "t-shirt"]
 
 
-@pytest.mark.parametrize(
-    "prompt", ["a " * 5000, "and " * 3000, "(" * 3000, "no " * 3000, "\x00\n\t", "a, " * 3000]
-)
-def test_no_prompt_is_too_odd(prompt: str) -> None:
-    read_wish(prompt)
+ODD = [
+    "a ",
+    "and ",
+    "(",
+    "no ",
+    "a, ",
+    "can you please ",
+    "i would like you to ",
+    "make the ",
+    "replace a with ",
+    "\x00\n\t",
+]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("piece", ODD)
+@pytest.mark.parametrize("end", ["", "x", "!"])
+def test_no_prompt_is_too_odd(piece: str, end: str) -> None:
+    read_wish(piece * (10_000 // len(piece)) + end)

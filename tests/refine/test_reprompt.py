@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from editcritic.refine.capabilities import Capabilities, capabilities_of
 from editcritic.refine.dummy import DummyEngine
 from editcritic.refine.phrase_evidence import faulty_part, missed, read_evidence
-from editcritic.refine.phrases import read_wish
+from editcritic.refine.phrases import read_wish, words_of
 from editcritic.refine.repair import REPAIRS, Repair, Workpiece
 from editcritic.refine.reprompt import GUIDANCE_BAND, Rewording, WordingCase, reworded
 from editcritic.refine.tokens import estimated_tokens, token_counter
@@ -133,6 +135,11 @@ def test_weights_are_written_only_for_engines_that_read_them() -> None:
     assert weighed.startswith("(a blue cube:1.2), a red ball")
     for able in (FILL, NO_NEGATIVE, COMMANDED):
         assert "(" not in wording("a red ball and a blue cube", able, judged).prompt
+
+
+def test_what_goes_for_its_like_is_avoided_only_in_what_differs() -> None:
+    assert wording("replace the red ball with a blue ball").negative_prompt == "red"
+    assert wording("replace the dog with a dog").negative_prompt == ""
 
 
 def test_only_named_faults_and_exclusions_are_avoided_and_never_what_is_asked_for() -> None:
@@ -326,3 +333,38 @@ def test_an_engine_of_few_words_is_never_given_a_part() -> None:
     missing = located(pb.DEFECT_KIND_MISSING_PART, x=40, y=8, width=16, height=32)
     _, engine, work = reprompted(CLOSED, critique(missing, blue_cube=0.1))
     assert engine.calls[0][0] is work.source
+
+
+# Any prompt: nothing that was asked for is lost, and the wording is one that the engine reads.
+
+WORDS = (
+    "a an the two red shiny wooden ball cat glass of water dog and with wearing on in front of no without , . hat table"
+    " highly detailed sitting that is by to it 3 photo"
+)
+BEGINNINGS = ("", "remove ", "add ", "please make the ", "replace the dog with ", "a photo of ")
+PROMPTS = st.builds(
+    lambda begin, words: begin + " ".join(words),
+    st.sampled_from(BEGINNINGS),
+    st.lists(st.sampled_from(WORDS.split()), min_size=1, max_size=14),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(prompt=PROMPTS, able=st.sampled_from(ENGINES), attempt=st.integers(0, 1), miss=st.integers(0, 5))
+def test_any_prompt_is_worded_without_loss(prompt: str, able: Capabilities, attempt: int, miss: int) -> None:
+    wish = read_wish(prompt)
+    names = {phrase.text.replace(" ", "_"): 0.1 for phrase in wish.asked[miss : miss + 1]}
+    found = reworded(WordingCase(prompt, able, critique(**names), attempt))
+    if found is None:
+        return
+    said = set(words_of(found.prompt))
+    if able.words:
+        assert said <= set(words_of(prompt))
+        return
+    for phrase in wish.asked:
+        assert set(words_of(phrase.text)) <= said
+    if not able.instruction:
+        assert estimated_tokens(found.prompt) <= able.prompt_tokens
+        assert read_wish(found.prompt).command == ""
+    assert found.reason
+    assert not set(words_of(found.negative_prompt)) & {word for p in wish.asked for word in words_of(p.head)}

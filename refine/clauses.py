@@ -6,6 +6,7 @@ last of them before the others. Rank 0 stays: the subject, and what was missed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -76,15 +77,13 @@ def _rank(phrase: Phrase, follows: bool) -> int:
     return _TIED if follows else _THINGS
 
 
-def emphasised(clauses: Sequence[Clause], phrases: Sequence[Phrase]) -> list[Clause]:
-    """The phrases' words in weight syntax: "(a red ball:1.2)"."""
-    weighted = []
-    for clause in clauses:
-        text = clause.text
-        for phrase in phrases:
-            text = text.replace(phrase.told, f"({phrase.told}:{_EMPHASIS})", 1)
-        weighted.append(replace(clause, text=text))
-    return weighted
+def emphasised(clauses: Sequence[Clause], phrase: Phrase) -> list[Clause]:
+    """The phrase's words in weight syntax: "(a red ball:1.2)"."""
+    words = re.compile(rf"(?<!\w){re.escape(phrase.told)}(?!\w)")
+    return [
+        replace(clause, text=words.sub(f"({phrase.told}:{_EMPHASIS})", clause.text, count=1))
+        for clause in clauses
+    ]
 
 
 def joined(clauses: Sequence[Clause]) -> str:

@@ -128,7 +128,7 @@ def _clauses(case: WordingCase) -> list[Clause]:
     clauses = clauses_of(wish, first, keep_negations=not case.reads_negative)
     if case.missing and case.missing[0].phrase in wish.phrases:
         clauses = _restated(clauses, case.missing[0], wish)
-    return emphasised(clauses, first) if case.able.emphasis else clauses
+    return emphasised(clauses, first[0]) if case.able.emphasis and first else clauses
 
 
 def _group(wish: Wish, leader: Phrase) -> tuple[Phrase, ...]:

@@ -133,6 +133,8 @@ def test_weights_are_written_only_for_engines_that_read_them() -> None:
     judged = critique(red_ball=0.9, blue_cube=0.1)
     weighed = wording("a red ball and a blue cube", WEIGHED, judged).prompt
     assert weighed.startswith("(a blue cube:1.2), a red ball")
+    assert "(a cat:1.2)" in wording("a cathedral and a cat", WEIGHED, critique(cat=0.1)).prompt
+    assert "a cathedral" in wording("a cathedral and a cat", WEIGHED, critique(cat=0.1)).prompt
     for able in (FILL, NO_NEGATIVE, COMMANDED):
         assert "(" not in wording("a red ball and a blue cube", able, judged).prompt
 
@@ -335,6 +337,25 @@ def test_an_engine_of_few_words_is_never_given_a_part() -> None:
     assert engine.calls[0][0] is work.source
 
 
+def test_a_rewriter_stands_in_for_the_rules_and_may_find_nothing() -> None:
+    seen: list[WordingCase] = []
+
+    def rewriter(case: WordingCase) -> Rewording:
+        seen.append(case)
+        return Rewording("a cube beside a ball", "blur", None, "the cube was missing")
+
+    repair, engine, _ = reprompted(
+        FILL, critique(blue_cube=0.1), rewriter=rewriter, options={"guidance": 4.0}
+    )
+    assert (repair.prompt, repair.reason) == ("a cube beside a ball", "the cube was missing")
+    assert engine.calls[0][3]["negative_prompt"] == "blur"
+    assert engine.calls[0][3]["guidance"] == 4.0
+    assert [each.phrase.text for each in seen[0].missing] == ["blue cube"]
+    grey = np.full((48, 64, 3), 128, np.uint8)
+    work = Workpiece(engine, grey, grey, MASK, MASK, "a ball", seed=1, attempt=0, rewriter=lambda _case: None)
+    assert REPAIRS[pb.ACTION_KIND_REPROMPT](work, pb.SuggestedAction()) is None
+
+
 # Any prompt: nothing that was asked for is lost, and the wording is one that the engine reads.
 
 WORDS = (
@@ -349,7 +370,7 @@ PROMPTS = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, derandomize=True)
 @given(prompt=PROMPTS, able=st.sampled_from(ENGINES), attempt=st.integers(0, 1), miss=st.integers(0, 5))
 def test_any_prompt_is_worded_without_loss(prompt: str, able: Capabilities, attempt: int, miss: int) -> None:
     wish = read_wish(prompt)

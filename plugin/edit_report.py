@@ -71,7 +71,7 @@ def stories_of(events: Sequence[refine_pb2.RefineResponse]) -> dict[str, Story]:
 def _add_critique(story: Story, critique: pb.Critique) -> None:
     if critique.HasField("progress") and story.previews:
         story.previews[-1] = (story.previews[-1][0], critique)
-    else:
+    elif story.critique is None:  # the acceptance critic's comes after it
         story.critique = critique
 
 
@@ -116,8 +116,14 @@ def _outcome(result: refine_pb2.RefineResult, stories: dict[str, Story]) -> Mark
         plain = f" The first seed alone, without choosing or mending, has {result.plain_score:.0f}."
     return Markup(
         f"Handed back: {name}{score}, of {len(stories)} candidates and repairs, after {result.evaluation_count} "
-        f"denoising steps; stopped: {enum_words(reason, 'STOP_REASON_')}.{plain}"
+        f"denoising steps{_saved(result)}; stopped: {enum_words(reason, 'STOP_REASON_')}.{plain}"
     )
+
+
+def _saved(result: refine_pb2.RefineResult) -> str:
+    if not result.saved_evaluation_count:
+        return ""
+    return f" ({result.saved_evaluation_count} were saved by dropping candidates half-way)"
 
 
 def _after(result: refine_pb2.RefineResult, stage: Stage) -> Markup:
@@ -164,7 +170,8 @@ def _candidate(story: Story, stories: dict[str, Story], stage: Stage) -> Markup:
             candidate_id=started.candidate_id, image=story.finished.image, seed=started.seed
         )
     else:
-        entry.error.message = story.error or "not finished"
+        dropped = [each.reason for each in story.decisions if each.kind == refine_pb2.DECISION_KIND_DROP]
+        entry.error.message = story.error or (f"dropped: {dropped[0]}" if dropped else "not finished")
     return candidate_card(
         entry, candidate, stage, extra=_origin(started) + _previews(story, stage), before=before
     )

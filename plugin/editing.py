@@ -8,6 +8,7 @@ from pathlib import Path
 from editcritic.plugin.pictures import Picture, make_edit
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
+from editcritic.v1.errors import InvalidInput
 
 __all__ = ["default_journal_path", "make_refine_request"]
 
@@ -37,6 +38,8 @@ def make_refine_request(
     max_steps: int = 0,
     max_seconds: float = 0.0,
     acceptance: str = "",
+    race: str = "",
+    price: float | None = None,
 ) -> refine_pb2.RefineRequest:
     """What is asked of the loop; zeros and None leave its defaults.
 
@@ -44,8 +47,11 @@ def make_refine_request(
         candidates: first answers. rounds: repairs, 0 to 4. target: overall score at which to stop.
         max_steps: denoising steps in all. max_seconds: time in all.
         acceptance: critic that decides whether repairs are kept; empty: the one that steers the search.
+        race: how the best of the candidates is found: margin, halving or plain. price: points of score that a candidate
+        must promise for the steps of a whole one.
 
     Raises:
+        InvalidInput: there is no such race.
         ImageError: a file cannot be read, or an array is no picture.
     """
     edit = make_edit(
@@ -66,4 +72,14 @@ def make_refine_request(
         target_score=target,
     )
     held_out = pb.CritiqueOptions(critic=acceptance) if acceptance else None
-    return refine_pb2.RefineRequest(edit=edit, sampling=sampling, budget=budget, acceptance=held_out)
+    options = refine_pb2.RaceOptions(method=_race_method(race), price=price)
+    return refine_pb2.RefineRequest(
+        edit=edit, sampling=sampling, budget=budget, acceptance=held_out, race=options
+    )
+
+
+def _race_method(name: str) -> refine_pb2.RaceMethod.ValueType:
+    known = {key.removeprefix("RACE_METHOD_").lower(): value for key, value in refine_pb2.RaceMethod.items()}
+    if name and name not in list(known)[1:]:
+        raise InvalidInput(f"there is no race {name!r}: expected {', '.join(list(known)[1:])}")
+    return known[name or "unspecified"]

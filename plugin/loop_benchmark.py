@@ -1,152 +1,226 @@
-"""Best-of-N and the loop against one plain sample, on edits of the rendered world with fixed seeds."""
+"""What choosing, racing and mending are worth, on edits of the rendered world with fixed seeds.
+
+For each edit all N candidates are finished once, with previews, which gives the plain answer, best-of-N, and, by
+replay, every race; then the loop runs on its own with as many denoising steps as best-of-N took. The critic that steers
+judges, and so do two who have no part in the search: another critic, and the oracle of the rendered world.
+"""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
+from editcritic.plugin.client import Client
 from editcritic.plugin.editing import make_refine_request
+from editcritic.plugin.embedded import EmbeddedServer
+from editcritic.plugin.judging import ServedCritic
+from editcritic.plugin.loop_figures import Row, summarise
 from editcritic.plugin.oracle.cases import Case, asked_edits, oracle_accuracy
 from editcritic.plugin.oracle.sight import Oracle
-from editcritic.refine.critic import Critic, EditJudge
-from editcritic.refine.engine import Engine
+from editcritic.plugin.race_replay import Record, replay
+from editcritic.plugin.timed import TimedCritic, TimedEngine
+from editcritic.refine.critic import Critic
+from editcritic.refine.engine import Engine, load_engine
+from editcritic.refine.known_previews import known_table, pairing
 from editcritic.refine.loop import Refinement
+from editcritic.refine.race import RaceOptions
 from editcritic.refine.request import completed_request
+from editcritic.refine.tabletop.photos import read_photos
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
 from editcritic.v1.images import decode_image
 
-__all__ = ["ARMS", "measure_loop"]
+__all__ = ["LoopBench", "LoopMeasure", "measure_loop"]
 
-ARMS = ("plain", "best_of_n", "loop")
-"""One seed; the best of N by the critic; the best of N, mended."""
 
-_RESAMPLES = 2000
-Row = dict[str, float]
+@dataclass(frozen=True)
+class LoopBench:
+    """What to measure.
+
+    Attributes:
+        images: folder of photographs that nothing was trained on.
+        count: edits. candidates: N; the loop may start twice as many. rounds: repairs of each edit.
+        seed: names edits and seeds. price: of the race, as in `RaceOptions`.
+        engine: name. critic: that steers. held_out: that has no part in it. accepts: whether the held-out critic has to
+            agree to what the loop puts in the place of the first seed's answer.
+        oracle_count: true renderings on which the oracle itself is measured.
+    """
+
+    images: Path
+    count: int = 200
+    candidates: int = 8
+    rounds: int = 2
+    seed: int = 901
+    price: float = RaceOptions().price
+    engine: str = "tabletop"
+    critic: str = "network"
+    held_out: str = "evidence"
+    accepts: bool = True
+    oracle_count: int = 1000
 
 
 def measure_loop(
-    engine: Engine,
-    critic: Critic,
-    photos: Sequence[Image.Image],
-    *,
-    count: int,
-    candidates: int,
-    rounds: int,
-    seed: int,
-    oracle_count: int = 1000,
-    progress: Callable[[str], object] = lambda _text: None,
+    bench: LoopBench, workers: int = 1, progress: Callable[[int, int], object] = lambda _done, _all: None
 ) -> dict[str, Any]:
-    """Run the loop on `count` edits; what one seed and best-of-N give is read from the same runs.
+    """Run it, in processes of their own.
 
-    Returns: for each arm of `ARMS` and each of followed (share, by the oracle), score (critic, overall) and evaluations
-    a mean with a bootstrap interval of 95 %; the differences to plain likewise; and where the time went, as shares.
+    Args:
+        workers: processes; each takes its share of the edits.
+        progress: told (edits done, edits in all) whenever a process is through with its share.
+
+    Returns:
+        What `loop_figures.summarise` tells, and the oracle's accuracy on true renderings.
     """
-    oracle, rows, spent = Oracle(), [], {"critic": 0.0, "all": 0.0}
-    accuracy = oracle_accuracy(oracle, photos, oracle_count, seed + 1)
-    for number, case in enumerate(asked_edits(photos, count, seed)):
-        progress(f"edit {number + 1} of {count}")
-        judge = _Timed(critic)
-        request = make_refine_request(
-            case.source, case.mask, case.prompt, candidates=candidates, seed=1000 * number, rounds=rounds
-        )
-        began = time.monotonic()
-        events = list(Refinement(engine, judge, completed_request(request)).run())
-        spent["all"] += time.monotonic() - began - judge.opening_s
-        spent["critic"] += judge.judging_s
-        rows.append(_row(events, case, oracle, candidates))
-    return {
-        "edits": count,
-        "candidates": candidates,
+    rows: list[Row] = []
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        shares = [pool.submit(_measure_share, bench, part, workers) for part in range(workers)]
+        for share in shares:
+            rows += share.result()
+            progress(len(rows), bench.count)
+    accuracy = oracle_accuracy(Oracle(), read_photos(bench.images), bench.oracle_count, bench.seed + 1)
+    summary = summarise(sorted(rows, key=lambda row: row.number), bench.seed)
+    return summary | {
+        "edits": bench.count,
+        "candidates": bench.candidates,
         "oracle_on_true_renderings": accuracy,
-        "arms": _summary(rows, seed),
-        "critic_share_of_time": spent["critic"] / spent["all"],
-        "rows": rows,
     }
 
 
-class _Timed:
-    """A critic whose own time is counted; starting its server is not part of an edit."""
+def _measure_share(bench: LoopBench, part: int, parts: int) -> list[Row]:
+    """Every `parts`-th edit."""
+    if parts > 1:
+        import torch
 
-    def __init__(self, critic: Critic) -> None:
-        self._critic, self.opening_s, self.judging_s = critic, 0.0, 0.0
-
-    @contextmanager
-    def open(self, edit: pb.Edit) -> Iterator[_TimedJudge]:
-        began = time.monotonic()
-        with self._critic.open(edit) as judge:
-            self.opening_s += time.monotonic() - began
-            yield _TimedJudge(judge, self)
-            began = time.monotonic()
-        self.opening_s += time.monotonic() - began
-
-
-class _TimedJudge:
-    def __init__(self, judge: EditJudge, owner: _Timed) -> None:
-        self._judge, self._owner, self.identity = judge, owner, judge.identity
-
-    def critique(self, candidate: pb.Candidate, progress: pb.DenoisingProgress | None = None) -> pb.Critique:
-        began = time.monotonic()
-        try:
-            return self._judge.critique(candidate, progress)
-        finally:
-            self._owner.judging_s += time.monotonic() - began
+        torch.set_num_threads(1)
+        os.environ["OMP_NUM_THREADS"] = "1"  # for the critics' server
+    with (
+        EmbeddedServer([bench.critic, bench.held_out], ["--no-verdicts"]) as server,
+        Client(server.address) as client,
+    ):
+        critics = [ServedCritic(client, name, heat_map=False) for name in (bench.critic, bench.held_out)]
+        measuring = LoopMeasure(bench, load_engine(bench.engine), *critics)
+        cases = asked_edits(read_photos(bench.images), bench.count, bench.seed)
+        return [measuring.measure(number, cases[number]) for number in range(part, len(cases), parts)]
 
 
-def _row(events: Sequence[refine_pb2.RefineResponse], case: Case, oracle: Oracle, candidates: int) -> Row:
-    finished = {
-        e.candidate_finished.candidate_id: e.candidate_finished
-        for e in events
-        if e.HasField("candidate_finished")
-    }
-    scores = {
-        e.critique.candidate_id: e.critique.scores.overall.value
-        for e in events
-        if e.HasField("critique") and not e.critique.HasField("progress")
-    }
-    firsts = list(finished)[:candidates]
-    selected = next(
-        e.decision.candidate_id for e in events if e.decision.kind == refine_pb2.DECISION_KIND_SELECT
-    )
-    result = events[-1].result
-    chosen = {"plain": firsts[0], "best_of_n": selected, "loop": result.candidate_id}
-    costs = {
-        "plain": finished[firsts[0]].evaluation_count,
-        "best_of_n": sum(finished[name].evaluation_count for name in firsts),
-        "loop": result.evaluation_count,
-    }
-    row: Row = {}
-    for arm, name in chosen.items():
-        seen = oracle.look(decode_image(finished[name].image), case.mask)
-        row |= {
-            f"{arm}.followed": float(seen == case.wanted),
-            f"{arm}.score": scores[name],
-            f"{arm}.evaluations": float(costs[arm]),
+class LoopMeasure:
+    """Measures edit by edit.
+
+    Args:
+        bench: what to measure. engine: produces. critic: steers and accepts. held_out: judges in the end.
+    """
+
+    def __init__(self, bench: LoopBench, engine: Engine, critic: Critic, held_out: Critic) -> None:
+        self._bench, self._engine, self._oracle = bench, engine, Oracle()
+        self._critic, self._held_out = critic, held_out
+
+    def measure(self, number: int, case: Case) -> Row:
+        """One edit, by every arm."""
+        bench = self._bench
+        ask = partial(make_refine_request, case.source, case.mask, case.prompt, seed=1000 * number)
+        whole = self._run(ask(candidates=bench.candidates, rounds=0, race="plain"), None)
+        loop = self._run(
+            ask(
+                candidates=2 * bench.candidates,
+                rounds=bench.rounds,
+                max_steps=bench.candidates * self._engine.capabilities.default_steps,
+                target=100.0,
+                price=bench.price,
+            ),
+            self._held_out if bench.accepts else None,
+        )
+        return self._row(number, case, whole, loop)
+
+    def _run(self, request: refine_pb2.RefineRequest, acceptance: Critic | None) -> _Told:
+        critic, engine, full = (
+            TimedCritic(self._critic),
+            TimedEngine(self._engine),
+            completed_request(request),
+        )
+        full.race.audit = False
+        began = time.perf_counter()
+        other = TimedCritic(acceptance) if acceptance is not None else None
+        events = list(Refinement(engine, critic, full, acceptance=other).run())
+        watches = [critic] if other is None else [critic, other]
+        seconds = time.perf_counter() - began - sum(each.opening.seconds for each in watches)
+        judging = sum(each.judging.seconds for each in watches)
+        return _Told(full, events, {"all": seconds, "critic": judging, "engine": engine.watch.seconds})
+
+    def _row(self, number: int, case: Case, whole: _Told, loop: _Told) -> Row:
+        record = whole.record()
+        started = whole.events[0].started
+        table = known_table(pairing(started.engine, started.search_critic), None)
+        raced = replay(record, table, RaceOptions(price=self._bench.price), 1000 * number)
+        halved = replay(record, table, RaceOptions("halving"), 1000 * number)
+        first, best = record.names[0], record.best()
+        one = whole.cost(first)
+        chosen = {
+            "plain": (whole, first, one),
+            "best_of_n": (whole, best, one * len(record.names)),
+            "halving": (whole, halved.best, halved.cost * one),
+            "race": (whole, raced.best, raced.cost * one),
+            "loop": (loop, loop.result.candidate_id, float(loop.result.evaluation_count)),
         }
-    return row
+        row = Row(number, record=record, stated=raced.stated, is_lost=raced.is_lost)
+        with self._held_out.open(whole.request.edit) as judge:
+            for arm, (told, name, cost) in chosen.items():
+                picture = told.picture(name)
+                seen = self._oracle.look(decode_image(picture), case.mask)
+                other = judge.critique(pb.Candidate(candidate_id=f"{arm}:{name}", image=picture))
+                row.arms[arm] = {
+                    "followed": float(seen == case.wanted),
+                    "score": told.scores[name],
+                    "held_out": other.scores.overall.value,
+                    "evaluations": float(cost),
+                }
+        row.seconds = {name: whole.seconds[name] + loop.seconds[name] for name in whole.seconds}
+        return row
 
 
-def _summary(rows: Sequence[Row], seed: int) -> dict[str, Any]:
-    rng = np.random.default_rng(seed)
-    picks = rng.integers(0, len(rows), (_RESAMPLES, len(rows)))
+@dataclass
+class _Told:
+    """A run and all that it told. seconds: of the run without opening the edit, and of critic and engine in it."""
 
-    def interval(values: Any) -> dict[str, float]:
-        means = np.asarray(values)[picks].mean(axis=1)
-        low, high = np.quantile(means, [0.025, 0.975])
-        return {"mean": float(np.mean(values)), "low": float(low), "high": float(high)}
+    request: refine_pb2.RefineRequest
+    events: list[refine_pb2.RefineResponse]
+    seconds: dict[str, float]
+    scores: dict[str, float] = field(default_factory=dict)
+    previews: dict[str, dict[float, float]] = field(default_factory=dict)
+    pictures: dict[str, refine_pb2.CandidateFinished] = field(default_factory=dict)
 
-    table: dict[str, Any] = {}
-    for arm in ARMS:
-        table[arm] = {}
-        for name in ("followed", "score", "evaluations"):
-            values = np.array([row[f"{arm}.{name}"] for row in rows])
-            plain = np.array([row[f"plain.{name}"] for row in rows])
-            table[arm][name] = interval(values)
-            if arm != "plain" and name != "evaluations":
-                table[arm][f"{name}_gain"] = interval(values - plain)
-    return table
+    def __post_init__(self) -> None:
+        for event in self.events:
+            if event.HasField("candidate_finished"):
+                self.pictures[event.candidate_finished.candidate_id] = event.candidate_finished
+            overall = event.critique.scores.overall
+            if event.critique.HasField("progress"):
+                seen = self.previews.setdefault(event.critique.candidate_id, {})
+                if overall.status == pb.SCORE_STATUS_SCORED:
+                    seen[round(event.critique.progress.fraction, 4)] = overall.value
+            elif event.HasField("critique"):
+                # The critic that steers judges first; the acceptance critic may come after it.
+                self.scores.setdefault(event.critique.candidate_id, overall.value)
+
+    @property
+    def result(self) -> refine_pb2.RefineResult:
+        return self.events[-1].result
+
+    def picture(self, name: str) -> pb.Image:
+        return self.pictures[name].image
+
+    def cost(self, name: str) -> int:
+        return self.pictures[name].evaluation_count
+
+    def record(self) -> Record:
+        """Previews and finals of the first answers."""
+        names = [name for name in self.pictures if name.startswith("seed-")]
+        return Record(
+            names, [self.previews.get(name, {}) for name in names], [self.scores[name] for name in names]
+        )

@@ -12,32 +12,29 @@ what the first seed alone gives.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
-from editcritic.refine.acceptance import is_better, lower_bound, reaches, scored
+from editcritic.refine.acceptance import is_worse, lower_bound, scored
 from editcritic.refine.critic import Critic, EditJudge
-from editcritic.refine.diagnose import action_key, plan_actions
+from editcritic.refine.diagnosis import Diagnosis
 from editcritic.refine.engine import Engine
 from editcritic.refine.journal import Journal
 from editcritic.refine.known_previews import known_table, pairing
+from editcritic.refine.mending import Mending
 from editcritic.refine.preview_table import Group, PreviewTable, table_from_message
 from editcritic.refine.race import Race
 from editcritic.refine.recorder import Event
-from editcritic.refine.repair import REPAIRS, Repair, Workpiece, carry_out
+from editcritic.refine.reprompt import Rewriter
 from editcritic.refine.request import race_options
-from editcritic.refine.run import Made, Run, Steps, Stop
-from editcritic.refine.sampling import Racing, finish
-from editcritic.v1 import critic_pb2 as pb
+from editcritic.refine.run import Run, Steps, Stop
+from editcritic.refine.sampling import Racing, ask
 from editcritic.v1 import refine_pb2
-from editcritic.v1.errors import EditCriticError
 from editcritic.v1.images import encode_image
 
 __all__ = ["Refinement"]
 
-_MAX_ROLL_BACKS = 2  # in a row
+_MAX_CHECKED = 4  # leaders that the acceptance critic is asked about before the plain answer leads
 
 
 class Refinement:
@@ -48,6 +45,8 @@ class Refinement:
         request: as `completed_request` gives it. journal: where the run is kept; None keeps nothing. The same
             request goes on where it stopped.
         acceptance: decides whether repairs are kept; by default the critic itself.
+        rewriter: words prompts anew in place of the rules.
+        diagnosis: which fault calls for which repair; by default the table of the package.
 
     Raises: InvalidInput when the journal has an edit of that name that asked for something else.
     """
@@ -59,13 +58,14 @@ class Refinement:
         request: refine_pb2.RefineRequest,
         journal: Journal | None = None,
         acceptance: Critic | None = None,
+        rewriter: Rewriter | None = None,
+        diagnosis: Diagnosis | None = None,
     ) -> None:
         self._critic, self._acceptance, self._journal = critic, acceptance, journal
         self._run = Run(engine, request, journal)
+        self._rewriter, self._diagnosis = rewriter, diagnosis
         self._learned: Group | None = None
         self._saved = 0
-        self._tried: set[Any] = set()
-        self._attempts: Counter[int] = Counter()
 
     def cancel(self) -> None:
         """Stop after the step that is running; the run ends with the best edit so far. Safe from any thread."""
@@ -89,9 +89,12 @@ class Refinement:
         yield started
         try:
             # Of the event, not of the journal: a resumed run must decide by the table that it began with.
-            yield from self._sample(judge, table_from_message(started.started.preview_table))
+            table = table_from_message(started.started.preview_table)
+            is_whole = yield from self._sample(judge, table)
             yield from self._select(judge, other)
-            reason = yield from self._mend(other)
+            reason = (
+                (yield from self._mend(judge, other)) if is_whole else refine_pb2.STOP_REASON_BUDGET_SPENT
+            )
         except Stop as stop:
             reason = stop.reason
         # A cancelled run can be resumed, so its end is not the end.
@@ -102,7 +105,8 @@ class Refinement:
             self._journal.keep_previews(run.edit.edit_id, name, self._learned)
 
     def _sample(self, judge: EditJudge, table: PreviewTable) -> Steps:
-        """First answers, raced against each other; the best by its lower bound leads."""
+        """First answers, raced against each other; the best by its lower bound leads. Returns whether the budget was
+        enough for all that the race wanted."""
         run, sampling = self._run, self._run.request.sampling
         seeds = {
             f"seed-{seed}": seed for seed in range(sampling.seed, sampling.seed + sampling.candidate_count)
@@ -111,9 +115,14 @@ class Refinement:
         racing = Racing(run, judge, race, seeds)
         try:
             yield from racing.steps()
+        except Stop as stop:
+            if stop.reason != refine_pb2.STOP_REASON_BUDGET_SPENT:
+                raise
+            return False
         finally:
             run.best = max(run.made, key=lambda each: lower_bound(each.critique), default=None)
         self._learned, self._saved = racing.group(), racing.saved_steps()
+        return True
 
     def _select(self, judge: EditJudge, other: EditJudge) -> Steps:
         """Name the leader, and let the acceptance critic see it and the plain answer."""
@@ -127,96 +136,29 @@ class Refinement:
         reason = f"best of {len(run.made)}: overall {overall.value:.1f} with a doubt of {overall.stddev:.1f}"
         yield run.decide(refine_pb2.DECISION_KIND_SELECT, run.best, reason)
         if other is not judge:
-            for made in dict.fromkeys([run.best, run.made[0]]):
-                whole = pb.Candidate(candidate_id=made.candidate_id, image=encode_image(made.picture))
-                event = yield from run.attempt("critique", partial(other.critique, whole), made.candidate_id)
-                made.critique = event.critique if event is not None else made.critique
+            yield from self._check(other)
 
-    def _mend(self, judge: EditJudge) -> Steps:
+    def _check(self, other: EditJudge) -> Steps:
+        """Lead with the best that the acceptance critic finds no worse than the plain answer."""
+        run, plain = self._run, self._run.made[0]
+        yield from ask(run, other, plain)
+        for made in sorted(run.made, key=lambda each: lower_bound(each.critique), reverse=True)[
+            :_MAX_CHECKED
+        ]:
+            yield from ask(run, other, made)
+            worse = is_worse(plain.held_out, made.held_out) if plain.held_out and made.held_out else ""
+            if not worse:
+                run.best = made
+                return
+            yield run.decide(refine_pb2.DECISION_KIND_ROLL_BACK, made, f"by {other.identity.name}: {worse}")
+        run.best = plain
+
+    def _mend(self, judge: EditJudge, other: EditJudge) -> Steps:
         """Repair rounds; returns why they ended."""
-        run, roll_backs = self._run, 0
-        for number in range(run.request.budget.repair_round_count):
-            if reaches(self._best.critique, run.request.budget.target_score):
-                break
-            run.check_budget()
-            action, repair = self._choose(number)
-            if action is None or repair is None:
-                return refine_pb2.STOP_REASON_NO_ACTION_LEFT
-            before = self._best
-            yield run.decide(refine_pb2.DECISION_KIND_REPAIR, before, _why(before.critique, action), action)
-            kept = yield from self._repair(judge, action, repair, number)
-            roll_backs = 0 if kept else roll_backs + 1
-            if roll_backs == _MAX_ROLL_BACKS:
-                return refine_pb2.STOP_REASON_NO_GAIN
-        if not reaches(self._best.critique, run.request.budget.target_score):
-            return refine_pb2.STOP_REASON_BUDGET_SPENT
-        reason = f"overall {self._best.critique.scores.overall.value:.1f} reaches the target"
-        yield run.decide(refine_pb2.DECISION_KIND_ACCEPT, self._best, reason)
-        return refine_pb2.STOP_REASON_TARGET_REACHED
-
-    @property
-    def _best(self) -> Made:
         if self._run.best is None:
             raise Stop(refine_pb2.STOP_REASON_FAILED)
-        return self._run.best
-
-    def _choose(self, number: int) -> tuple[pb.SuggestedAction, Repair] | tuple[None, None]:
-        """The cheapest action that was not tried on this edit and that the engine can carry out."""
-        run, best = self._run, self._best
-        for action in plan_actions(best.critique):
-            if action_key(action) in self._tried:
-                continue
-            self._tried.add(action_key(action))
-            work = Workpiece(
-                run.engine,
-                run.source,
-                best.picture,
-                run.mask,
-                run.blend,
-                best.prompt,
-                seed=self._repair_seed(number),
-                attempt=self._attempts[action.kind],
-                options=run.options,
-            )
-            self._attempts[action.kind] += 1
-            try:
-                repair = REPAIRS[action.kind](work, action)
-            except EditCriticError:
-                continue  # an engine that refuses one repair does not end the run
-            if repair is not None:
-                return action, repair
-        return None, None
-
-    def _repair(self, judge: EditJudge, action: pb.SuggestedAction, repair: Repair, number: int) -> Steps:
-        """Carry it out, judge it, keep it or roll back; returns whether it was kept."""
-        run, before, name = self._run, self._best, f"repair-{number + 1}"
-        started = refine_pb2.CandidateStarted(
-            candidate_id=name,
-            seed=self._repair_seed(number),
-            parent_candidate_id=before.candidate_id,
-            action=action.kind,
-        )
-        yield run.record("candidate_started", started)
-        make = partial(carry_out, repair, name, run.source, run.blend)
-        try:
-            made = yield from finish(run, judge, name, make, repair.prompt or before.prompt)
-        finally:
-            if repair.candidate is not None:
-                repair.candidate.drop()
-        if made is None:
-            yield run.decide(refine_pb2.DECISION_KIND_ROLL_BACK, before, "the repair failed")
-            return False
-        verdict = is_better(before.critique, made.critique)
-        if not verdict.keep:
-            yield run.decide(refine_pb2.DECISION_KIND_ROLL_BACK, before, verdict.reason)
-            return False
-        run.best, self._tried = made, set()
-        yield run.decide(refine_pb2.DECISION_KIND_KEEP, made, verdict.reason)
-        return True
-
-    def _repair_seed(self, number: int) -> int:
-        sampling = self._run.request.sampling
-        return sampling.seed + sampling.candidate_count + number
+        mending = Mending(self._run, judge, other, self._rewriter, self._diagnosis)
+        return (yield from mending.steps(self._run.best))
 
     def _started(self, judge: EditJudge, other: EditJudge) -> refine_pb2.RunStarted:
         run, engine = self._run, self._run.engine.capabilities.to_info()
@@ -247,15 +189,11 @@ class Refinement:
             result.plain_score = plain.critique.scores.overall.value
             # The lower bound may have chosen a sure answer over a better one.
             best = plain if result.plain_score > best.critique.scores.overall.value else best
+        if plain.held_out is not None and scored(plain.held_out):
+            result.plain_acceptance_score = plain.held_out.scores.overall.value
+        if best.held_out is not None:
+            result.acceptance_critique.CopyFrom(best.held_out)
         result.candidate_id = best.candidate_id
         result.image.CopyFrom(encode_image(best.picture))
         result.critique.CopyFrom(best.critique)
         return result
-
-
-def _why(critique: pb.Critique, action: pb.SuggestedAction) -> str:
-    """The fault that asked for this action, in the critic's words."""
-    for defect in critique.defects:
-        if any(action_key(each) == action_key(action) for each in defect.actions):
-            return defect.explanation
-    return f"overall {critique.scores.overall.value:.1f} is below the target, and no cheaper repair is left"

@@ -30,7 +30,7 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
-_PRIOR_GROUPS = 8.0  # groups that the prior counts for
+_PRIOR_GROUPS = 8  # groups that a guessed prior counts for; a measured one counts for its own
 _MIN_GROUP = 3
 _LEAST_ERROR = 0.05  # a table of a few groups must not be surer than that
 _ENDS = 2.0  # points beyond 0 and 100 at which the odds would be infinite
@@ -131,7 +131,8 @@ def fit_table(groups: Sequence[Group], prior: PreviewTable = PRIOR) -> PreviewTa
     told = [group for group in groups if len(group.finals) >= _MIN_GROUP]
     if not told:
         return prior
-    rungs = tuple(_fit_rung(told, rung) for rung in prior.rungs)
+    weight = max(_PRIOR_GROUPS, prior.group_count)
+    rungs = tuple(_fit_rung(told, rung, weight) for rung in prior.rungs)
     return PreviewTable(rungs, len(told) + prior.group_count)
 
 
@@ -149,12 +150,12 @@ def rank_correlation(previews: Sequence[float] | Array, finals: Sequence[float] 
     return float(np.corrcoef(first, second)[0, 1])
 
 
-def _fit_rung(groups: Sequence[Group], prior: Rung) -> Rung:
+def _fit_rung(groups: Sequence[Group], prior: Rung, weight: int) -> Rung:
     pairs = [_pairs(group, prior.fraction) for group in groups]
     pairs = [(first, second) for first, second in pairs if len(second) >= _MIN_GROUP]
     if not pairs:
         return prior
-    share = len(pairs) / (len(pairs) + _PRIOR_GROUPS)
+    share = len(pairs) / (len(pairs) + weight)
     slope = _mix(_slope(pairs), prior.slope, share) if prior.fraction > 0 else 0.0
     offsets = [second - slope * first for first, second in pairs]
     intercept = float(np.mean([each.mean() for each in offsets]))

@@ -35,6 +35,7 @@ LEAST_CORRELATION = 0.4
 
 _VETO_FROM = 0.4
 _DRAWS = 4000
+_LEAST_LEFT = 0.02  # share of the steps: a last preview of few steps leaves nothing but the decode
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,8 @@ class Race:
                 [best + 0 * drawn, *[other for key, other in scores.items() if key != name]], axis=0
             )
             gain = float(np.maximum(drawn - best, 0).mean()) if done else np.inf
-            found[name] = (gain / (1 - self._all[name].fraction), float((drawn > others + 1).mean()))
+            left = max(_LEAST_LEFT, 1 - self._all[name].fraction)
+            found[name] = (gain / left, float((drawn > others + 1).mean()))
         return found
 
     def _race(self, running: Sequence[str]) -> Move | None:

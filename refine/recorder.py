@@ -20,6 +20,8 @@ __all__ = ["Recorder"]
 
 Event = refine_pb2.RefineResponse
 
+_AFTER_SAMPLING = (refine_pb2.DECISION_KIND_SELECT, refine_pb2.DECISION_KIND_ASK)
+
 
 class Recorder:
     """The events of one run.
@@ -50,9 +52,10 @@ class Recorder:
         return self._before_ms + round(1000 * (time.monotonic() - self._start))
 
     def is_over_time(self, limit_ms: int) -> bool:
-        """Whether the run has taken that long; on the recorded part, whether it ended here."""
+        """Whether the run has taken that long; on the recorded part, whether it went no further here."""
         if self._past:
-            return self._past[0].HasField("result")
+            following = self._past[0]
+            return following.HasField("result") or following.decision.kind in _AFTER_SAMPLING
         return self.elapsed_ms >= limit_ms
 
     def next(

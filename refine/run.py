@@ -34,12 +34,17 @@ class Stop(Exception):
 
 @dataclass(eq=False)
 class Made:
-    """A finished and judged edit. picture: (H, W, 3) uint8. prompt: what the engine was asked for."""
+    """A finished and judged edit.
+
+    picture: (H, W, 3) uint8. critique: of the critic that steers. prompt: what the engine was asked for. held_out: of
+    the acceptance critic, where that is another one and was asked.
+    """
 
     candidate_id: str
     picture: NDArray[np.uint8]
     critique: pb.Critique
     prompt: str
+    held_out: pb.Critique | None = None
 
 
 class Run:

@@ -18,7 +18,7 @@ from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
 from editcritic.v1.images import decode_image, encode_image
 
-__all__ = ["Racing", "finish"]
+__all__ = ["Racing", "ask", "finish"]
 
 _HOPELESS = {
     pb.DEFECT_KIND_UNCHANGED: "nothing has happened inside the mask",
@@ -219,6 +219,14 @@ def finish(
     whole = pb.Candidate(candidate_id=name, image=finished.image)
     judged = yield from run.attempt("critique", partial(judge.critique, whole), name)
     return None if judged is None else Made(name, decode_image(finished.image), judged.critique, prompt)
+
+
+def ask(run: Run, judge: EditJudge, made: Made) -> Steps:
+    """Let the acceptance critic see an edit, once."""
+    if made.held_out is None:
+        whole = pb.Candidate(candidate_id=made.candidate_id, image=encode_image(made.picture))
+        event = yield from run.attempt("critique", partial(judge.critique, whole), made.candidate_id)
+        made.held_out = event.critique if event is not None else None
 
 
 def _overall(critique: pb.Critique) -> float | None:

@@ -10,8 +10,7 @@ import typer
 from rich.table import Table
 
 from editcritic.plugin.cli.console import command, stderr, stdout
-from editcritic.plugin.cli.inputs import Json, connected
-from editcritic.plugin.judging import ServedCritic
+from editcritic.plugin.cli.inputs import Json
 from editcritic.server.critics import DEFAULT_CRITIC
 
 __all__ = ["bench_critic", "bench_engine", "bench_loop", "bench_models"]
@@ -73,43 +72,35 @@ def bench_engine(
 @command
 def bench_loop(
     images: Images,
-    count: Count = 100,
-    candidates: Annotated[int, typer.Option(min=1, max=64, help="First answers of each edit.")] = 4,
+    count: Count = 200,
+    candidates: Annotated[int, typer.Option(min=2, max=32, help="First answers of each edit.")] = 8,
     rounds: Annotated[int, typer.Option(min=0, max=4, help="Repairs of each edit.")] = 2,
     engine: EngineName = "tabletop",
-    critic: Annotated[str, typer.Option(help="Critic that judges.")] = DEFAULT_CRITIC,
-    seed: Seed = 900,
+    critic: Annotated[str, typer.Option(help="Critic that steers.")] = DEFAULT_CRITIC,
+    held_out: Annotated[str, typer.Option(help="Critic that has no part in the search.")] = "evidence",
+    accepts: Annotated[
+        bool, typer.Option(help="The held-out critic has to agree to what replaces the first answer.")
+    ] = True,
+    price: Annotated[float, typer.Option(min=0.001, help="Of the race, in points.")] = 1.0,
+    seed: Seed = 901,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, one thread each if more than one.")] = 1,
     plot: Annotated[Path | None, typer.Option(help="Draw quality against cost to this file.")] = None,
     out: Out = None,
     as_json_only: Json = False,
 ) -> None:
-    """Measure best-of-N and the loop against one plain sample."""
-    from editcritic.plugin.loop_benchmark import measure_loop
+    """Measure choosing, racing and mending against one plain sample, at equal denoising steps."""
+    from editcritic.plugin.loop_benchmark import LoopBench, measure_loop
+    from editcritic.plugin.loop_figures import figure_rows
     from editcritic.plugin.loop_plot import draw_loop_plot
-    from editcritic.refine.engine import load_engine
-    from editcritic.refine.tabletop.photos import read_photos
 
-    with connected("", [critic]) as client, stderr.status("measuring") as status:
+    bench = LoopBench(images, count, candidates, rounds, seed, price, engine, critic, held_out, accepts)
+    with stderr.status("measuring") as status:
         result = measure_loop(
-            load_engine(engine),
-            ServedCritic(client, critic, heat_map=False),
-            read_photos(images),
-            count=count,
-            candidates=candidates,
-            rounds=rounds,
-            seed=seed,
-            progress=status.update,
+            bench, workers, lambda done, total: status.update(f"edits done: {done} of {total}")
         )
     if plot is not None:
         draw_loop_plot(result, plot)
-    rows = [
-        (f"{arm}: {name.replace('_', ' ')}", f"{each['mean']:.3g} [{each['low']:.3g}, {each['high']:.3g}]")
-        for arm, figures in result["arms"].items()
-        for name, each in figures.items()
-    ]
-    totals = ("edits", "oracle_on_true_renderings", "critic_share_of_time")
-    rows += [(name.replace("_", " "), f"{result[name]:.4g}") for name in totals]
-    _tell(result, rows, out, as_json_only)
+    _tell(result, figure_rows(result), out, as_json_only)
 
 
 @command

@@ -56,6 +56,13 @@ def edit(
     negative_prompt: Annotated[str, typer.Option(help="What is to be avoided.")] = "",
     rounds: Annotated[int, typer.Option(min=0, max=4, help="Repairs to try.")] = 2,
     target: Annotated[float, typer.Option(min=0, max=100, help="Overall score that is good enough.")] = 80,
+    race: Annotated[
+        str,
+        typer.Option(help="margin: hopeless candidates are dropped half-way; halving; or plain, nobody is."),
+    ] = "margin",
+    price: Annotated[
+        float | None, typer.Option(help="Points that a candidate must promise for its steps; by default 1.")
+    ] = None,
     max_seconds: Annotated[float, typer.Option(min=0, help="Time in all; 0: no limit.")] = 0,
     max_steps: Annotated[int, typer.Option(min=0, help="Denoising steps in all; 0: no limit.")] = 0,
     critic: Annotated[str, typer.Option(help="Critic that judges.")] = DEFAULT_CRITIC,
@@ -64,6 +71,10 @@ def edit(
     ] = "",
     rewriter: Annotated[
         Path | None, typer.Option(help="Folder of a chat model that words prompts anew; by default rules do.")
+    ] = None,
+    diagnosis: Annotated[
+        Path | None,
+        typer.Option(help="Which fault calls for which repair, as TOML; by default the package's own."),
     ] = None,
     server: Server = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
@@ -80,6 +91,7 @@ def edit(
 ) -> None:
     """Carry out an edit: candidates, judged while they form, the best one mended."""
     from editcritic.plugin.edit_report import write_edit_report
+    from editcritic.refine.diagnosis import load_diagnosis
     from editcritic.refine.engine import load_engine
     from editcritic.refine.journal import Journal
     from editcritic.refine.loop import Refinement
@@ -111,14 +123,17 @@ def edit(
                     max_steps=max_steps,
                     max_seconds=max_seconds,
                     acceptance=acceptance,
+                    race=race,
+                    price=price,
                 )
             )
     name = request.sampling.engine or engine
     with stderr.status(f"opening {name}"):
         opened = load_engine(name, device=device, dtype=dtype, offload=offload, offline=offline)  # type: ignore[arg-type]
-    words: dict[str, Any] = {"rewriter": open_rewriter(rewriter, device)} if rewriter else {}
+    writer = open_rewriter(rewriter, device) if rewriter else None
+    table = load_diagnosis(diagnosis) if diagnosis else None
     with judging(server, critic) as judge, judging(server, acceptance) as other:
-        run = Refinement(opened, judge, request, kept, other, **words)
+        run = Refinement(opened, judge, request, kept, other, writer, table)
         events = run_and_show(run)
     result = events[-1].result
     out.write_bytes(result.image.encoded.data)
@@ -185,8 +200,9 @@ def tell(events: list[refine_pb2.RefineResponse], out: Path, page: Path) -> None
     overall = result.critique.scores.overall
     score = f"overall {overall.value:.1f} ±{overall.stddev:.1f}, " if overall.stddev or overall.value else ""
     plain = f"the first seed alone {result.plain_score:.1f}, " if result.HasField("plain_score") else ""
+    saved = f" ({result.saved_evaluation_count} saved)" if result.saved_evaluation_count else ""
     stdout.print(
-        f"{result.candidate_id or 'the source'}: {score}{plain}{result.evaluation_count} denoising steps, "
+        f"{result.candidate_id or 'the source'}: {score}{plain}{result.evaluation_count} denoising steps{saved}, "
         f"{events[-1].elapsed_ms / 1000:.1f} s; stopped: {reason}",
         markup=False,
     )

@@ -89,6 +89,8 @@ class EditView:
         if critique.HasField("progress"):
             row.preview = critique.scores.overall
             return
+        if row.final.status != pb.SCORE_STATUS_UNSPECIFIED:
+            return  # the acceptance critic's, which comes after the other
         row.final, row.is_out = critique.scores.overall, False
         row.told = critique.explanation.split(". ")[0].rstrip(".")
 

@@ -192,7 +192,7 @@ async def test_engines_are_named_and_no_others_are_opened(refining: Any, files: 
 
 
 async def test_closing_the_call_stops_the_run_and_it_can_be_resumed(refining: Any, files: Path) -> None:
-    call = refining.Refine(request_of(files, candidates=40, edit_id="long"))
+    call = refining.Refine(request_of(files, candidates=40, edit_id="long", race="plain"))
     async for event in call:
         if event.HasField("candidate_finished"):
             break

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from editcritic.plugin.loop_benchmark import measure_loop
+from editcritic.plugin.loop_benchmark import LoopBench, LoopMeasure, measure_loop
+from editcritic.plugin.loop_figures import figure_rows, summarise
 from editcritic.plugin.loop_plot import draw_loop_plot
 from editcritic.plugin.oracle.cases import asked_edits, oracle_accuracy
 from editcritic.plugin.oracle.sight import Oracle, Sight, view
@@ -67,19 +68,38 @@ def test_an_engine_that_paints_colours_at_random_follows_hardly_any_prompt(
 def test_what_the_loop_is_worth_is_measured_against_one_seed(
     photos: list[Image.Image], tmp_path: Path
 ) -> None:
-    result = measure_loop(
-        load_engine("dummy"), PlainCritic(), photos, count=4, candidates=3, rounds=1, seed=1, oracle_count=20
-    )
+    bench = LoopBench(tmp_path, count=4, candidates=4, rounds=1, seed=1)
+    held_out = PlainCritic(lambda picture, mask: float(picture[mask > 0.5].std()))
+    measuring = LoopMeasure(bench, load_engine("dummy"), PlainCritic(), held_out)
+    cases = asked_edits(photos, bench.count, bench.seed)
+    result = summarise([measuring.measure(number, case) for number, case in enumerate(cases)], seed=1)
     arms = result["arms"]
     assert arms["plain"]["evaluations"]["mean"] == 10
-    assert arms["best_of_n"]["evaluations"]["mean"] == 30
+    assert arms["best_of_n"]["evaluations"]["mean"] == 40
+    assert arms["race"]["evaluations"]["mean"] <= 40
+    assert arms["loop"]["evaluations"]["mean"] <= 40, "the loop may spend what best-of-N did"
     assert (
-        arms["plain"]["score"]["mean"] <= arms["best_of_n"]["score"]["mean"] <= arms["loop"]["score"]["mean"]
+        arms["plain"]["score"]["mean"] <= arms["race"]["score"]["mean"] <= arms["best_of_n"]["score"]["mean"]
     )
     assert arms["loop"]["score_gain"]["low"] >= 0
+    assert arms["plain"]["held_out"] != arms["plain"]["score"]
+    assert result["share_of_best_of_n"]["race"]["gain"]["mean"] <= 1
+    assert set(result["preview_correlation"]) == {"0.2", "0.3", "0.4", "0.6"}
     assert 0 < result["critic_share_of_time"] < 1
     draw_loop_plot(result, tmp_path / "plot.png")
     assert len(np.unique(np.asarray(Image.open(tmp_path / "plot.png")))) > 10
+    names = [name for name, _ in figure_rows(result)]
+    assert "arms: race: score gain" in names
+    assert "race risk: stated" in names
+
+
+def test_the_loop_is_measured_in_processes_of_their_own(tmp_path: Path) -> None:
+    Image.fromarray(data.coffee()).save(tmp_path / "photo.png")
+    bench = LoopBench(
+        tmp_path, count=2, candidates=2, rounds=0, seed=1, engine="dummy", critic="dummy", oracle_count=4
+    )
+    result = measure_loop(bench, workers=2)
+    assert (result["edits"], len(result["rows"])) == (2, 2)
 
 
 def test_training_writes_weights_that_can_be_loaded(tmp_path: Path) -> None:

@@ -193,8 +193,8 @@ class RefineRequest(google.protobuf.message.Message):
     """Goes on with an edit of the journal whose run ended early; then all else may be empty."""
     @property
     def acceptance(self) -> editcritic.v1.critic_pb2.CritiqueOptions:
-        """Who decides whether a repair is kept, so that a search cannot flatter its own critic. The critic of
-        `critique` without it.
+        """Who has to agree to what replaces the first seed's result, so that a search cannot flatter its own critic. The
+        critic of `critique` without it.
         """
     @property
     def race(self) -> global___RaceOptions:
@@ -676,6 +676,8 @@ class RefineResult(google.protobuf.message.Message):
     EVALUATION_COUNT_FIELD_NUMBER: builtins.int
     PLAIN_SCORE_FIELD_NUMBER: builtins.int
     SAVED_EVALUATION_COUNT_FIELD_NUMBER: builtins.int
+    ACCEPTANCE_CRITIQUE_FIELD_NUMBER: builtins.int
+    PLAIN_ACCEPTANCE_SCORE_FIELD_NUMBER: builtins.int
     ERROR_FIELD_NUMBER: builtins.int
     candidate_id: builtins.str
     """Name of the candidate handed back; empty when the source itself is."""
@@ -694,6 +696,11 @@ class RefineResult(google.protobuf.message.Message):
     saved_evaluation_count: builtins.int
     """Denoiser evaluations that finishing every first candidate would have taken beyond those that were."""
     @property
+    def acceptance_critique(self) -> editcritic.v1.critic_pb2.Critique:
+        """The acceptance critic's critique of the edit handed back. Set when it is another critic and was asked."""
+    plain_acceptance_score: builtins.float
+    """Its overall score of the first seed's plain result; the edit handed back never has less. Absent likewise."""
+    @property
     def error(self) -> google.rpc.status_pb2.Status:
         """Set when stop_reason is FAILED."""
     def __init__(
@@ -706,10 +713,15 @@ class RefineResult(google.protobuf.message.Message):
         evaluation_count: builtins.int = ...,
         plain_score: builtins.float | None = ...,
         saved_evaluation_count: builtins.int = ...,
+        acceptance_critique: editcritic.v1.critic_pb2.Critique | None = ...,
+        plain_acceptance_score: builtins.float | None = ...,
         error: google.rpc.status_pb2.Status | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["_plain_score", b"_plain_score", "critique", b"critique", "error", b"error", "image", b"image", "plain_score", b"plain_score"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["_plain_score", b"_plain_score", "candidate_id", b"candidate_id", "critique", b"critique", "error", b"error", "evaluation_count", b"evaluation_count", "image", b"image", "plain_score", b"plain_score", "saved_evaluation_count", b"saved_evaluation_count", "stop_reason", b"stop_reason"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["_plain_acceptance_score", b"_plain_acceptance_score", "_plain_score", b"_plain_score", "acceptance_critique", b"acceptance_critique", "critique", b"critique", "error", b"error", "image", b"image", "plain_acceptance_score", b"plain_acceptance_score", "plain_score", b"plain_score"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["_plain_acceptance_score", b"_plain_acceptance_score", "_plain_score", b"_plain_score", "acceptance_critique", b"acceptance_critique", "candidate_id", b"candidate_id", "critique", b"critique", "error", b"error", "evaluation_count", b"evaluation_count", "image", b"image", "plain_acceptance_score", b"plain_acceptance_score", "plain_score", b"plain_score", "saved_evaluation_count", b"saved_evaluation_count", "stop_reason", b"stop_reason"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_plain_acceptance_score", b"_plain_acceptance_score"]) -> typing_extensions.Literal["plain_acceptance_score"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing_extensions.Literal["_plain_score", b"_plain_score"]) -> typing_extensions.Literal["plain_score"] | None: ...
 
 global___RefineResult = RefineResult

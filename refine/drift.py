@@ -21,6 +21,9 @@ _WORSE = 0.35  # natural logarithm: by which the ratio to the surroundings may g
 _FAR = 0.7  # up to which a ratio (a half to twice) is nobody's business
 _LEAST = {"brightness": 8.0, "contrast": 4.0, "saturation": 12.0, "sharpness": 2.0}
 """Levels under which a figure is noise and ratios say nothing."""
+_EITHER_WAY = frozenset(
+    {"brightness"}
+)  # of the others only more flatters: critics see blur and grey by themselves
 
 
 def find_drift(source: Pixels, before: Pixels, after: Pixels, mask: NDArray[Any]) -> str:
@@ -37,7 +40,9 @@ def find_drift(source: Pixels, before: Pixels, after: Pixels, mask: NDArray[Any]
     old, new = (_figures(each[place], within) for each in (before, after))
     for name, least in _LEAST.items():
         ratios = [np.log((figures[name] + least) / (outer[name] + least)) for figures in (old, new)]
-        if abs(ratios[1]) > max(_FAR, abs(ratios[0]) + _WORSE):
+        if name in _EITHER_WAY:
+            ratios = [abs(ratio) for ratio in ratios]
+        if ratios[1] > max(_FAR, ratios[0] + _WORSE):
             return f"{name} went from {old[name]:.0f} to {new[name]:.0f} inside, away from {outer[name]:.0f} around it"
     return ""
 

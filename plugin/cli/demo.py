@@ -9,7 +9,7 @@ import typer
 from PIL import Image
 
 from editcritic.plugin.cli.console import command, stderr, stdout
-from editcritic.plugin.cli.edit import judging, run_and_show, tell
+from editcritic.plugin.cli.edit import held_out, judging, run_and_show, tell
 from editcritic.plugin.cli.inputs import Server, connected
 from editcritic.plugin.cli.results import write_results
 from editcritic.plugin.cli.tables import ranking_table, reasons
@@ -58,8 +58,9 @@ def _carry_out(out: Path, server: str) -> None:
     stdout.print(f"A photograph of a table, a round mask, and the prompt: {DEMO_PROMPT}", markup=False)
     with stderr.status(f"opening {DEMO_ENGINE}"):
         engine = load_engine(DEMO_ENGINE, offline=True)
-    with judging(server, DEMO_CRITIC) as critic:
-        events = run_and_show(Refinement(engine, critic, request, Journal(out / "journal.sqlite3")))
+    journal = Journal(out / "journal.sqlite3")
+    with judging(server, DEMO_CRITIC) as critic, judging(server, held_out("", DEMO_CRITIC, server)) as other:
+        events = run_and_show(Refinement(engine, critic, request, journal, other))
     picture = out / "edit.png"
     picture.write_bytes(events[-1].result.image.encoded.data)
     tell(events, picture, write_edit_report(out / "report.html", request, events))

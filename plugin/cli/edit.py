@@ -26,8 +26,9 @@ from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
 from editcritic.v1.errors import error_from_status
 
-__all__ = ["edit", "judging", "run_and_show", "tell"]
+__all__ = ["ACCEPTANCE_CRITIC", "edit", "held_out", "judging", "run_and_show", "tell"]
 
+ACCEPTANCE_CRITIC = "evidence"
 _STOPPED = 130
 
 JournalPath = Annotated[
@@ -67,7 +68,11 @@ def edit(
     max_steps: Annotated[int, typer.Option(min=0, help="Denoising steps in all; 0: no limit.")] = 0,
     critic: Annotated[str, typer.Option(help="Critic that judges.")] = DEFAULT_CRITIC,
     acceptance: Annotated[
-        str, typer.Option(help="Another critic, which decides whether repairs are kept.")
+        str,
+        typer.Option(
+            help="Another critic, which has to agree to what replaces the first answer; none for nobody. By default "
+            "evidence, where the critic is the default one and there is no --server."
+        ),
     ] = "",
     rewriter: Annotated[
         Path | None, typer.Option(help="Folder of a chat model that words prompts anew; by default rules do.")
@@ -99,6 +104,7 @@ def edit(
     from editcritic.refine.rewriter import open_rewriter
 
     kept = Journal(journal or default_journal_path())
+    acceptance = held_out(acceptance, critic, server)
     files = {"source": source, "mask": mask, "blend_mask": blend_mask}
     with naming_files({**files, **{f"edit.{name}": path for name, path in files.items()}}):
         if resume:
@@ -143,6 +149,13 @@ def edit(
     else:
         tell(events, out, page)
     _end(result, fail_under)
+
+
+def held_out(acceptance: str, critic: str, server: str) -> str:
+    """The acceptance critic's name; empty for none. A server need not have the default one."""
+    if not acceptance:
+        acceptance = ACCEPTANCE_CRITIC if critic == DEFAULT_CRITIC and not server else "none"
+    return "" if acceptance in ("none", critic) else acceptance
 
 
 @contextmanager

@@ -207,7 +207,7 @@ def _sent(event: _Event, options: refine_pb2.RefineEventOptions) -> _Event:
         lean.preview.ClearField("image")
         lean.preview.ClearField("region")
     if not options.heat_maps:
-        for critique in (lean.critique, lean.result.critique):
+        for critique in (lean.critique, lean.result.critique, lean.result.acceptance_critique):
             if critique.heat_maps:
                 critique.ClearField("heat_maps")
     return lean

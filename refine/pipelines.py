@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from editcritic.refine.geometry import Frame, composite, plan_frame
 from editcritic.refine.loading import open_pipeline
 from editcritic.refine.masks import edit_masks
 from editcritic.refine.suspended import State, SuspendedCall, advance_together
+from editcritic.refine.turns import Turns
 from editcritic.v1.errors import InvalidInput
 
 __all__ = [
@@ -185,7 +185,7 @@ class DiffusersEngine:
         self.capabilities: Capabilities = capabilities_of(pipeline, name, **known)
         self._conditioning = dict(conditioning or {})
         self._decoder = LatentDecoder(self.pipeline, tiny, preview)
-        self._lock = threading.Lock()
+        self._lock = Turns()
         self._gate = _gated(self.pipeline, gather) if gather > 1 else None
 
     def advance(self, candidates: Sequence[Candidate], to_fraction: float) -> None:

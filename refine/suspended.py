@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from editcritic.refine.gathering import Gate, Ticket, current_call
+from editcritic.refine.turns import Turns
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import EditCriticError, InvalidInput, Overloaded, ServerFault
 
@@ -49,12 +50,12 @@ class SuspendedCall:
     Args:
         pipeline: a copy that nobody else calls; its modules may be shared, its scheduler may not.
         arguments: keyword arguments of the call; the callback is added here.
-        lock: held while the call runs, so that a device has one runner at a time.
+        lock: held while the call runs, so that a device has one runner at a time, in the order of asking.
         gate: stands in for the denoiser of all calls of the engine; None where the denoiser is called directly.
     """
 
     def __init__(
-        self, pipeline: Any, arguments: Mapping[str, Any], lock: threading.Lock, gate: Gate | None = None
+        self, pipeline: Any, arguments: Mapping[str, Any], lock: Turns, gate: Gate | None = None
     ) -> None:
         self._pipeline, self._arguments, self._lock = pipeline, dict(arguments), lock
         self._gate = gate

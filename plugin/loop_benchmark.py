@@ -72,42 +72,57 @@ def measure_loop(
     """Run it, in processes of their own.
 
     Args:
-        workers: processes; each takes its share of the edits.
-        progress: told (edits done, edits in all) whenever a process is through with its share.
+        workers: processes, of one thread each when there are several.
+        progress: told (edits done, edits in all) after each.
 
     Returns:
         What `loop_figures.summarise` tells, and the oracle's accuracy on true renderings.
     """
     rows: list[Row] = []
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        shares = [pool.submit(_measure_share, bench, part, workers) for part in range(workers)]
-        for share in shares:
-            rows += share.result()
+    with ProcessPoolExecutor(workers, get_context("spawn"), _open_worker, (bench, workers > 1)) as pool:
+        for row in pool.map(_measure_edit, range(bench.count)):
+            rows.append(row)
             progress(len(rows), bench.count)
     accuracy = oracle_accuracy(Oracle(), read_photos(bench.images), bench.oracle_count, bench.seed + 1)
-    summary = summarise(sorted(rows, key=lambda row: row.number), bench.seed)
-    return summary | {
+    return summarise(rows, bench.seed) | {
         "edits": bench.count,
         "candidates": bench.candidates,
         "oracle_on_true_renderings": accuracy,
     }
 
 
-def _measure_share(bench: LoopBench, part: int, parts: int) -> list[Row]:
-    """Every `parts`-th edit."""
-    if parts > 1:
+@dataclass(frozen=True, eq=False)
+class _Worker:
+    """What a process of the pool keeps open; the critics' server ends when it does."""
+
+    server: EmbeddedServer
+    measuring: LoopMeasure
+    cases: list[Case]
+
+
+_workers: list[_Worker] = []
+
+
+def _open_worker(bench: LoopBench, is_one_of_several: bool) -> None:
+    """Open everything once in a process of the pool."""
+    if is_one_of_several:
         import torch
 
         torch.set_num_threads(1)
         os.environ["OMP_NUM_THREADS"] = "1"  # for the critics' server
-    with (
-        EmbeddedServer([bench.critic, bench.held_out], ["--no-verdicts"]) as server,
-        Client(server.address) as client,
-    ):
-        critics = [ServedCritic(client, name, heat_map=False) for name in (bench.critic, bench.held_out)]
-        measuring = LoopMeasure(bench, load_engine(bench.engine), *critics)
-        cases = asked_edits(read_photos(bench.images), bench.count, bench.seed)
-        return [measuring.measure(number, cases[number]) for number in range(part, len(cases), parts)]
+    server = EmbeddedServer([bench.critic, bench.held_out], ["--no-verdicts"])
+    server.start()
+    client = Client(server.address)
+    critics = [ServedCritic(client, name, heat_map=False) for name in (bench.critic, bench.held_out)]
+    measuring = LoopMeasure(bench, load_engine(bench.engine), *critics)
+    _workers.append(
+        _Worker(server, measuring, asked_edits(read_photos(bench.images), bench.count, bench.seed))
+    )
+
+
+def _measure_edit(number: int) -> Row:
+    (worker,) = _workers
+    return worker.measuring.measure(number, worker.cases[number])
 
 
 class LoopMeasure:

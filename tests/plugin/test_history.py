@@ -16,6 +16,7 @@ from editcritic.plugin.history_export import export_history
 from editcritic.refine.engine import load_engine
 from editcritic.refine.journal import Journal
 from editcritic.refine.loop import Refinement
+from editcritic.refine.race import RaceOptions
 from editcritic.server.training.instruction.opinions import opinion_lessons
 from editcritic.server.training.suites.opinion import LAYOUTS, read_opinions
 from editcritic.server.verdicts import VerdictStore
@@ -33,7 +34,7 @@ NAMES = ("first", "../second", "third")
 
 @pytest.fixture(scope="module")
 def journal(tmp_path_factory: pytest.TempPathFactory) -> Journal:
-    """Three edits of two candidates and a repair each; one has a name that is no file name."""
+    """Three edits of two candidates and two repairs each (one costs steps); one has a name that is no file name."""
     kept = Journal(tmp_path_factory.mktemp("kept") / "journal.sqlite3")
     critic = PlainCritic(defects=[defect(pb.ACTION_KIND_RECOLOUR)])
     for seed, name in enumerate(NAMES):
@@ -65,7 +66,7 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
 def test_every_candidate_has_a_line_and_its_picture(journal: Journal, tmp_path: Path) -> None:
     done = export_history(journal, tmp_path, VERDICTS)
     lines = lines_of(tmp_path)
-    assert (done.edits, done.candidates) == (3, len(lines)) == (3, 9)
+    assert (done.edits, done.candidates) == (3, len(lines)) == (3, 12)
     assert {line["edit_id"] for line in lines} == set(NAMES)
     request = journal.request("first")
     for line in (line for line in lines if line["edit_id"] == "first"):
@@ -92,13 +93,13 @@ def test_a_line_tells_scores_previews_decisions_and_verdicts(journal: Journal, t
     assert [
         (each["fraction"], each["scores"]["overall"]["value"]) for each in plain["previews"]
     ] == [(each.progress.fraction, each.scores.overall.value) for each in judged[:-1]]  # fmt: skip
-    assert [each["fraction"] for each in plain["previews"]] == pytest.approx([0.25, 0.5, 0.75], abs=0.06)
+    assert [each["fraction"] for each in plain["previews"]] == list(RaceOptions().rungs)
     assert plain["verdicts"] == [{"kind": "accepted", "rating": None, "comment": "good"}]
     assert (plain["is_plain"], plain["seed"], plain["steps"], plain["parent"]) == (True, 0, 10, None)
     assert repair["action"] == "recolour"
     assert repair["parent"] in ("seed-0", "seed-1")
     assert repair["defects"][0] == {
-        "kind": "tone_shift",
+        "kind": "unspecified",
         "severity": pytest.approx(0.6),
         "box": [20, 16, 4, 4],
     }

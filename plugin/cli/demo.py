@@ -21,7 +21,7 @@ from editcritic.v1.images import decode_image, decode_mask
 
 __all__ = ["demo"]
 
-_SEED = 1
+_SEED = 3
 
 
 @command

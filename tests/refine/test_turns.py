@@ -44,8 +44,11 @@ def test_an_error_inside_lets_the_next_one_in() -> None:
             raise ValueError
     except ValueError:
         pass
-    with turns:
-        pass
+    entered = []
+    waiting = threading.Thread(target=lambda: entered.append(turns.__enter__()), daemon=True)
+    waiting.start()
+    waiting.join(5)
+    assert entered, "the lock was never let go of"
 
 
 def test_two_runs_on_one_engine_share_it_step_by_step(photo: NDArray[np.uint8]) -> None:

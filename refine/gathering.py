@@ -1,7 +1,7 @@
 """One forward pass for several suspended calls: rows of equal shape that wait at the denoiser are run together.
 
 A small denoiser on a CPU is bound by reading its weights, not by its rows: sixteen rows cost little more than two.
-Large ones at a megapixel are bound by arithmetic and gain nothing. Whether it pays is the engine's to say (`places`).
+Large ones at a megapixel should be bound by arithmetic, and gain little. Whether it pays is the engine's to say.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class Racing:
             name: _Lane(run.engine, seed, partial(self._start, seed)) for name, seed in seeds.items()
         }
         self._steps = run.steps_of_one
-        self._is_pruned = self._is_short = False
+        self._is_short = False
 
     def steps(self) -> Steps:
         """Events until the race is over. Raises: Stop when the budget ends it earlier."""
@@ -95,9 +95,13 @@ class Racing:
             raise Stop(refine_pb2.STOP_REASON_BUDGET_SPENT)
 
     def group(self) -> Group | None:
-        """What the race teaches about previews; None when it was pruned, or too small to tell."""
+        """What the race teaches about previews; None unless it was to finish everybody, and did.
+
+        A race that merely happened to drop nobody would teach of easy edits only.
+        """
+        options = race_options(self._run.request.race)
         done = [lane for lane in self._lanes.values() if lane.final is not None]
-        if self._is_pruned or len(done) < len(self._lanes):
+        if not (options.is_audit or options.method == "plain") or len(done) < len(self._lanes):
             return None
         shares = sorted(set.intersection(*[set(lane.previews) for lane in done]))
         return Group(
@@ -111,7 +115,6 @@ class Racing:
         return max(0, max(spent) * len(spent) - sum(spent))
 
     def _drop(self, drop: Drop) -> Steps:
-        self._is_pruned = True
         self._lanes[drop.name].drop()
         decision = refine_pb2.Decision(
             kind=refine_pb2.DECISION_KIND_DROP,

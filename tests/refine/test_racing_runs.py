@@ -60,6 +60,12 @@ def test_runs_in_which_nobody_is_dropped_teach_the_journal_and_later_races_use_i
     assert [table.group_count for table in tables] == [0, 1, 2]
     pruned = request_for("pruned", count=6, race=racing(price=4.0), repair_round_count=0)
     assert "DROP" in decisions(events_of(PlainCritic(), pruned, journal=journal))
+    lucky = events_of(
+        PlainCritic(lambda _p, _m: 50.0),
+        request_for("lucky", count=3, race=racing(price=0.001)),
+        journal=journal,
+    )
+    assert "DROP" not in decisions(lucky)
     last = events_of(PlainCritic(), request_for("last", count=2), journal=journal)
     assert last[0].started.preview_table.group_count == 3, (
         "a pruned race shows survivors only and teaches nothing"

@@ -25,6 +25,7 @@ from editcritic.plugin.loop_figures import Row, summarise
 from editcritic.plugin.oracle.cases import Case, asked_edits, oracle_accuracy
 from editcritic.plugin.oracle.sight import Oracle
 from editcritic.plugin.race_replay import Record, replay
+from editcritic.plugin.recorded import RecordedEngine
 from editcritic.plugin.timed import TimedCritic, TimedEngine
 from editcritic.refine.critic import Critic
 from editcritic.refine.engine import Engine, load_engine
@@ -51,6 +52,7 @@ class LoopBench:
         engine: name. critic: that steers. held_out: that has no part in it. accepts: whether the held-out critic has to
             agree to what the loop puts in the place of the first seed's answer.
         oracle_count: true renderings on which the oracle itself is measured.
+        keep: folder in which candidates are kept, so that measuring again takes no denoising; None keeps nothing.
     """
 
     images: Path
@@ -64,6 +66,7 @@ class LoopBench:
     held_out: str = "evidence"
     accepts: bool = True
     oracle_count: int = 1000
+    keep: Path | None = None
 
 
 def measure_loop(
@@ -114,7 +117,9 @@ def _open_worker(bench: LoopBench, is_one_of_several: bool) -> None:
     server.start()
     client = Client(server.address)
     critics = [ServedCritic(client, name, heat_map=False) for name in (bench.critic, bench.held_out)]
-    measuring = LoopMeasure(bench, load_engine(bench.engine), *critics)
+    engine = load_engine(bench.engine)
+    kept = engine if bench.keep is None else RecordedEngine(engine, bench.keep)
+    measuring = LoopMeasure(bench, kept, *critics)
     _workers.append(
         _Worker(server, measuring, asked_edits(read_photos(bench.images), bench.count, bench.seed))
     )
@@ -160,13 +165,19 @@ class LoopMeasure:
             completed_request(request),
         )
         full.race.audit = False
-        began = time.perf_counter()
+        began, recorded = time.perf_counter(), self._recorded_seconds()
         other = TimedCritic(acceptance) if acceptance is not None else None
         events = list(Refinement(engine, critic, full, acceptance=other).run())
         watches = [critic] if other is None else [critic, other]
         seconds = time.perf_counter() - began - sum(each.opening.seconds for each in watches)
         judging = sum(each.judging.seconds for each in watches)
-        return _Told(full, events, {"all": seconds, "critic": judging, "engine": engine.watch.seconds})
+        producing = self._recorded_seconds() - recorded or engine.watch.seconds
+        seconds += producing - engine.watch.seconds
+        return _Told(full, events, {"all": seconds, "critic": judging, "engine": producing})
+
+    def _recorded_seconds(self) -> float:
+        """What the engine took until now for candidates that are kept, whenever they were made."""
+        return self._engine.seconds if isinstance(self._engine, RecordedEngine) else 0.0
 
     def _row(self, number: int, case: Case, whole: _Told, loop: _Told) -> Row:
         record = whole.record()
@@ -181,6 +192,7 @@ class LoopMeasure:
             "best_of_n": (whole, best, one * len(record.names)),
             "halving": (whole, halved.best, halved.cost * one),
             "race": (whole, raced.best, raced.cost * one),
+            "wide_race": (loop, *loop.selected()),
             "loop": (loop, loop.result.candidate_id, float(loop.result.evaluation_count)),
         }
         row = Row(number, record=record, stated=raced.stated, is_lost=raced.is_lost)
@@ -226,6 +238,18 @@ class _Told:
     @property
     def result(self) -> refine_pb2.RefineResult:
         return self.events[-1].result
+
+    def selected(self) -> tuple[str, float]:
+        """Who led when the race was over, and the denoising steps until then."""
+        spent: dict[str, int] = {}
+        for event in self.events:
+            if event.HasField("preview"):
+                spent[event.preview.candidate_id] = event.preview.progress.step
+            elif event.HasField("candidate_finished"):
+                spent[event.candidate_finished.candidate_id] = event.candidate_finished.evaluation_count
+            elif event.decision.kind == refine_pb2.DECISION_KIND_SELECT:
+                return event.decision.candidate_id, float(sum(spent.values()))
+        return self.result.candidate_id, float(self.result.evaluation_count)
 
     def picture(self, name: str) -> pb.Image:
         return self.pictures[name].image

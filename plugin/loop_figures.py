@@ -14,9 +14,9 @@ from editcritic.refine.preview_table import rank_correlation
 
 __all__ = ["ARMS", "Row", "figure_rows", "summarise"]
 
-ARMS = ("plain", "best_of_n", "halving", "race", "loop")
-"""One seed; the best of N by the critic; the same by halving and by the race; the loop with as many steps as
-best-of-N."""
+ARMS = ("plain", "best_of_n", "halving", "race", "wide_race", "loop")
+"""One seed; the best of N by the critic; the same by halving and by the race; a race of twice as many, and the loop
+that goes on from it, with at most as many steps as best-of-N."""
 _JUDGES = ("followed", "score", "held_out")
 _RESAMPLES = 2000
 
@@ -54,9 +54,15 @@ def summarise(rows: Sequence[Row], seed: int) -> dict[str, Any]:
     seconds = {name: sum(row.seconds[name] for row in rows) for name in ("all", "critic", "engine")}
     return {
         "arms": {arm: _arm(rows, arm, interval) for arm in ARMS},
-        "share_of_best_of_n": {arm: _shares(rows, arm, picks) for arm in ("halving", "race", "loop")},
-        "loop_over_best_of_n": {
-            name: interval(_values(rows, "loop", name) - _values(rows, "best_of_n", name)) for name in _JUDGES
+        "share_of_best_of_n": {
+            arm: _shares(rows, arm, picks) for arm in ("halving", "race", "wide_race", "loop")
+        },
+        **{
+            f"{arm}_over_best_of_n": {
+                name: interval(_values(rows, arm, name) - _values(rows, "best_of_n", name))
+                for name in _JUDGES
+            }
+            for arm in ("wide_race", "loop")
         },
         "preview_correlation": _correlations(rows, interval),
         "race_risk": {

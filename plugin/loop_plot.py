@@ -12,7 +12,14 @@ __all__ = ["draw_loop_plot"]
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 760, 440, 80, 30, 40, 60
 _PAPER, _INK, _LINE = (255, 255, 255), (40, 40, 40), (215, 215, 215)
-_COLOURS = ((120, 120, 120), (47, 109, 168), (150, 110, 170), (40, 140, 90), (194, 64, 47))
+_COLOURS = (
+    (120, 120, 120),
+    (47, 109, 168),
+    (150, 110, 170),
+    (40, 140, 90),
+    (176, 130, 30),
+    (194, 64, 47),
+)
 _MARGIN = 3.0  # points of score left free below the lowest interval
 
 
@@ -42,7 +49,7 @@ def draw_loop_plot(result: dict[str, Any], path: Path) -> None:
         x, y = place(steps, score["mean"])
         draw.ellipse([x - 5, y - 5, x + 5, y + 5], colour)
         told = f"{name.replace('_', ' ')}: score {score['mean']:.1f}, {arm['followed']['mean']:.0%} followed"
-        draw.text((_WIDTH - 300, _HEIGHT - _BOTTOM - 110 + 20 * row), told, colour, font, anchor="lm")
+        draw.text((_WIDTH - 300, _HEIGHT - _BOTTOM - 125 + 20 * row), told, colour, font, anchor="lm")
     draw.text((_WIDTH / 2, _HEIGHT - 18), "denoising steps for each edit", _INK, font, anchor="mm")
     draw.text((_LEFT, 18), "overall score of the critic (0 to 100)", _INK, font, anchor="lm")
     page.save(path)

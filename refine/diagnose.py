@@ -8,7 +8,7 @@ from editcritic.refine.acceptance import scored
 from editcritic.refine.diagnosis import Diagnosis, default_diagnosis
 from editcritic.v1 import critic_pb2 as pb
 
-__all__ = ["action_key", "plan_actions", "reason_for"]
+__all__ = ["action_key", "is_costly", "plan_actions", "reason_for"]
 
 Key = tuple[int, int, float]
 
@@ -31,6 +31,11 @@ def action_key(action: pb.SuggestedAction) -> tuple[float, ...]:
     box = action.region
     strength = round(action.strength, 3) if action.kind == pb.ACTION_KIND_REINPAINT_REGION else 0.0
     return action.kind, strength, box.x, box.y, box.width, box.height
+
+
+def is_costly(action: pb.SuggestedAction) -> bool:
+    """Whether an action takes denoising steps."""
+    return _COSTS.get(action.kind, 1) > 1
 
 
 def plan_actions(

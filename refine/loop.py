@@ -27,14 +27,14 @@ from editcritic.refine.race import Race
 from editcritic.refine.recorder import Event
 from editcritic.refine.reprompt import Rewriter
 from editcritic.refine.request import race_options
-from editcritic.refine.run import Run, Steps, Stop
+from editcritic.refine.run import Made, Run, Steps, Stop
 from editcritic.refine.sampling import Racing, ask
 from editcritic.v1 import refine_pb2
 from editcritic.v1.images import encode_image
 
 __all__ = ["Refinement"]
 
-_MAX_CHECKED = 4  # leaders that the acceptance critic is asked about before the plain answer leads
+_MAX_CHECKED = 8  # leaders that the acceptance critic is asked about before the plain answer leads
 
 
 class Refinement:
@@ -91,10 +91,9 @@ class Refinement:
             # Of the event, not of the journal: a resumed run must decide by the table that it began with.
             table = table_from_message(started.started.preview_table)
             is_whole = yield from self._sample(judge, table)
-            yield from self._select(judge, other)
-            reason = (
-                (yield from self._mend(judge, other)) if is_whole else refine_pb2.STOP_REASON_BUDGET_SPENT
-            )
+            mending = Mending(run, judge, other, self._rewriter, self._diagnosis)
+            yield from self._select(judge, other, mending)
+            reason = (yield from self._mend(mending)) if is_whole else refine_pb2.STOP_REASON_BUDGET_SPENT
         except Stop as stop:
             reason = stop.reason
         # A cancelled run can be resumed, so its end is not the end.
@@ -124,7 +123,7 @@ class Refinement:
         self._learned, self._saved = racing.group(), racing.saved_steps()
         return True
 
-    def _select(self, judge: EditJudge, other: EditJudge) -> Steps:
+    def _select(self, judge: EditJudge, other: EditJudge, mending: Mending) -> Steps:
         """Name the leader, and let the acceptance critic see it and the plain answer."""
         run = self._run
         if run.best is None:
@@ -136,28 +135,27 @@ class Refinement:
         reason = f"best of {len(run.made)}: overall {overall.value:.1f} with a doubt of {overall.stddev:.1f}"
         yield run.decide(refine_pb2.DECISION_KIND_SELECT, run.best, reason)
         if other is not judge:
-            yield from self._check(other)
+            yield from self._check(other, mending)
 
-    def _check(self, other: EditJudge) -> Steps:
-        """Lead with the best that the acceptance critic finds no worse than the plain answer."""
+    def _check(self, other: EditJudge, mending: Mending) -> Steps:
+        """Lead with the best that the acceptance critic finds no worse than the plain answer, as it is or mended."""
         run, plain = self._run, self._run.made[0]
         yield from ask(run, other, plain)
-        for made in sorted(run.made, key=lambda each: lower_bound(each.critique), reverse=True)[
-            :_MAX_CHECKED
-        ]:
+        leaders = sorted(run.made, key=lambda each: lower_bound(each.critique), reverse=True)
+        run.best = plain
+        for made in leaders[:_MAX_CHECKED]:
             yield from ask(run, other, made)
-            worse = is_worse(plain.held_out, made.held_out) if plain.held_out and made.held_out else ""
+            leader = (yield from mending.free_steps(made)) if _is_behind(plain, made) else made
+            worse = _is_behind(plain, leader)
             if not worse:
-                run.best = made
+                run.best = leader
                 return
             yield run.decide(refine_pb2.DECISION_KIND_ROLL_BACK, made, f"by {other.identity.name}: {worse}")
-        run.best = plain
 
-    def _mend(self, judge: EditJudge, other: EditJudge) -> Steps:
+    def _mend(self, mending: Mending) -> Steps:
         """Repair rounds; returns why they ended."""
         if self._run.best is None:
             raise Stop(refine_pb2.STOP_REASON_FAILED)
-        mending = Mending(self._run, judge, other, self._rewriter, self._diagnosis)
         return (yield from mending.steps(self._run.best))
 
     def _started(self, judge: EditJudge, other: EditJudge) -> refine_pb2.RunStarted:
@@ -197,3 +195,8 @@ class Refinement:
         result.image.CopyFrom(encode_image(best.picture))
         result.critique.CopyFrom(best.critique)
         return result
+
+
+def _is_behind(plain: Made, made: Made) -> str:
+    """Why the acceptance critic would rather keep the plain answer; empty when it would not."""
+    return is_worse(plain.held_out, made.held_out) if plain.held_out and made.held_out else ""

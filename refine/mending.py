@@ -11,7 +11,7 @@ from typing import Any
 
 from editcritic.refine.acceptance import Verdict, both_agree, is_better, is_worse, reaches
 from editcritic.refine.critic import EditJudge
-from editcritic.refine.diagnose import action_key, plan_actions, reason_for
+from editcritic.refine.diagnose import action_key, is_costly, plan_actions, reason_for
 from editcritic.refine.diagnosis import Diagnosis, default_diagnosis
 from editcritic.refine.drift import find_drift
 from editcritic.refine.repair import REPAIRS, Repair, Workpiece, carry_out
@@ -26,7 +26,7 @@ __all__ = ["Mending"]
 
 _MAX_ROLL_BACKS = 2  # in a row, of repairs that cost denoising steps
 _MAX_FREE = 3  # in a row, of those that do not
-_MAX_REPAIRS = 16
+_MAX_REPAIRS = 24
 
 
 class Mending:
@@ -71,7 +71,7 @@ class Mending:
             self._free = 0 if costs or after else self._free + 1
             rounds += costs
             roll_backs = 0 if after else roll_backs + costs
-            best = after or best
+            best = run.best = after or best
             if roll_backs == _MAX_ROLL_BACKS:
                 return refine_pb2.STOP_REASON_NO_GAIN
         if not reaches(best.critique, run.request.budget.target_score):
@@ -80,10 +80,27 @@ class Mending:
         yield run.decide(refine_pb2.DECISION_KIND_ACCEPT, best, reason)
         return refine_pb2.STOP_REASON_TARGET_REACHED
 
-    def _choose(self, best: Made) -> tuple[pb.SuggestedAction, Repair] | tuple[None, None]:
+    def free_steps(self, best: Made) -> Steps:
+        """Events of the repairs that cost no denoising; returns what they make of an edit, perhaps itself."""
+        self._tried, self._free = set(), 0
+        while self._number < _MAX_REPAIRS:
+            action, repair = self._choose(best, is_free=True)
+            if action is None or repair is None:
+                break
+            after = yield from self._carry_out(best, action, repair)
+            self._free = 0 if after else self._free + 1
+            best = after or best
+        self._attempts, self._free = Counter(), 0
+        return best
+
+    def _choose(
+        self, best: Made, is_free: bool = False
+    ) -> tuple[pb.SuggestedAction, Repair] | tuple[None, None]:
         """The cheapest action that was not tried on this edit and that the engine can carry out."""
         for action in plan_actions(best.critique, self._mask_area, self._diagnosis):
             if action_key(action) in self._tried:
+                continue
+            if is_free and is_costly(action):
                 continue
             self._tried.add(action_key(action))
             try:
@@ -139,7 +156,7 @@ class Mending:
         if not verdict.keep:
             yield run.decide(refine_pb2.DECISION_KIND_ROLL_BACK, before, verdict.reason)
             return None
-        run.best, self._tried = made, set()
+        self._tried = set()
         yield run.decide(refine_pb2.DECISION_KIND_KEEP, made, verdict.reason)
         return made
 

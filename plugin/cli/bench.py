@@ -84,6 +84,10 @@ def bench_loop(
     price: Annotated[float, typer.Option(min=0.001, help="Of the race, in points.")] = 1.0,
     seed: Seed = 901,
     workers: Annotated[int, typer.Option(min=1, help="Processes, one thread each if more than one.")] = 1,
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="Keep candidates in this folder, so that measuring again needs no denoising."),
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw quality against cost to this file.")] = None,
     out: Out = None,
     as_json_only: Json = False,
@@ -93,7 +97,9 @@ def bench_loop(
     from editcritic.plugin.loop_figures import figure_rows
     from editcritic.plugin.loop_plot import draw_loop_plot
 
-    bench = LoopBench(images, count, candidates, rounds, seed, price, engine, critic, held_out, accepts)
+    bench = LoopBench(
+        images, count, candidates, rounds, seed, price, engine, critic, held_out, accepts, keep=keep
+    )
     with stderr.status("measuring") as status:
         result = measure_loop(
             bench, workers, lambda done, total: status.update(f"edits done: {done} of {total}")

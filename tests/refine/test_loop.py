@@ -320,6 +320,37 @@ def test_a_repair_is_kept_when_one_critic_gains_and_the_other_does_not_fall() ->
     assert (result.acceptance_critique.scores.overall.value, result.plain_acceptance_score) == (50.0, 50.0)
 
 
+def fits_in(picture: np.ndarray, mask: np.ndarray) -> float:
+    """How near the colour of the inside is to that of the outside, 0 to 100."""
+    inside, outside = (picture[part].mean(axis=0) for part in (mask > 0.5, mask < 0.5))
+    return float(100 - np.abs(inside - outside).max() / 2.55)
+
+
+def is_bluish(picture: np.ndarray, mask: np.ndarray) -> float:
+    return 80.0 if picture[mask > 0.5][:, 2].mean() > 100 else 40.0
+
+
+def test_a_leader_that_the_acceptance_critic_refuses_leads_once_it_is_mended_without_denoising() -> None:
+    recolour = defect(pb.ACTION_KIND_RECOLOUR)
+    # The first seed paints a dull brown, the second a glaring blue.
+    request = request_for(seed=39, count=2, repair_round_count=0)
+    events = events_of(PlainCritic(is_bluish, defects=[recolour]), request, acceptance=PlainCritic(fits_in))
+    # Another repair of the mended one gains nothing, and the mended one leads.
+    assert decisions(events) == ["SELECT", "REPAIR", "KEEP", "REPAIR", "ROLL_BACK"]
+    result = events[-1].result
+    assert result.candidate_id == "repair-1"
+    assert (result.plain_score, result.critique.scores.overall.value) == (40.0, 80.0)
+    assert result.acceptance_critique.scores.overall.value > result.plain_acceptance_score
+    assert result.evaluation_count == 20, "two candidates of ten steps, and a repair that takes none"
+
+
+def test_a_leader_that_mending_does_not_save_leaves_the_lead_to_the_first_seed() -> None:
+    request = request_for(seed=39, count=2, repair_round_count=0)
+    events = events_of(PlainCritic(is_bluish), request, acceptance=PlainCritic(fits_in))
+    assert decisions(events) == ["SELECT", "ROLL_BACK"]
+    assert events[-1].result.candidate_id == "seed-39"
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [

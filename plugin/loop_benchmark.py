@@ -8,12 +8,13 @@ judges, and so do two who have no part in the search: another critic, and the or
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,7 @@ _workers: list[_Worker] = []
 
 def _open_worker(bench: LoopBench, is_one_of_several: bool) -> None:
     """Open everything once in a process of the pool."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if is_one_of_several:
         import torch
 
@@ -123,6 +125,14 @@ def _open_worker(bench: LoopBench, is_one_of_several: bool) -> None:
     _workers.append(
         _Worker(server, measuring, asked_edits(read_photos(bench.images), bench.count, bench.seed))
     )
+
+
+def _end_with_parent() -> None:
+    """A pool whose owner was killed would wait for work for ever."""
+    owner = parent_process()
+    if owner is not None:
+        owner.join()
+        os._exit(1)
 
 
 def _measure_edit(number: int) -> Row:

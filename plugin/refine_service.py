@@ -6,7 +6,9 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
+from functools import partial
 from typing import Any, TypeAlias
 
 import grpc.aio
@@ -15,6 +17,7 @@ from editcritic.refine.engine import Engine, load_engine
 from editcritic.refine.journal import Journal
 from editcritic.refine.loop import Refinement
 from editcritic.refine.request import completed_request
+from editcritic.server.callers import call_as, current_caller
 from editcritic.server.hosting import Hosts, OpenedEdit
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2, refine_pb2_grpc
@@ -60,6 +63,12 @@ class RefineService(refine_pb2_grpc.RefineServiceServicer):
                 reason=pb.ERROR_REASON_QUEUE_FULL,
                 retry_after_s=5.0,
             )
+        # A call that is cancelled while an event is being written never enters a `finally` of ours.
+        held = ExitStack()
+        context.add_done_callback(lambda _context: held.close())  # type: ignore[arg-type]
+        held.enter_context(current_caller().item())
+        # The run was counted as a whole, so its candidates are not.
+        call_as(current_caller().unmetered())
         self._running.add(name)
         try:
             run = await asyncio.to_thread(self._start, full, asyncio.get_running_loop())
@@ -68,7 +77,6 @@ class RefineService(refine_pb2_grpc.RefineServiceServicer):
             raise
         # A run that was left may still be in its last step: until then nobody may resume it.
         thread = _RunThread(run, on_end=lambda: self._running.discard(name))
-        # A call that is cancelled while an event is being written never enters a `finally` of ours.
         context.add_done_callback(lambda _context: thread.leave())  # type: ignore[arg-type]
         async for event in thread.events():
             yield _sent(event, full.events)
@@ -165,7 +173,9 @@ class _RunThread:
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[_Event | BaseException | None] = asyncio.Queue(_UNREAD_EVENTS)
         self._left = threading.Event()
-        threading.Thread(target=self._work, daemon=True, name="refinement").start()
+        # In the caller's context, so that the critics know whose run it is.
+        work = partial(copy_context().run, self._work)
+        threading.Thread(target=work, daemon=True, name="refinement").start()
 
     def leave(self) -> None:
         """Stop after the present step; what was done is in the journal. Safe to call twice."""

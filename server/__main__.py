@@ -15,6 +15,7 @@ from pathlib import Path
 from editcritic.server.app import CriticServer, ServiceFactory, run
 from editcritic.server.critics import CRITICS
 from editcritic.server.settings import PROTOCOL_REVISION, ServerSettings, SettingsError, default_verdicts_path
+from editcritic.server.tokens import check_secret_file
 
 __all__ = ["main"]
 
@@ -52,7 +53,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--grace-s", type=float, default=defaults.grace_s, help="time to finish at the end")
     parser.add_argument("--tls-cert", type=Path, help="PEM certificate chain")
     parser.add_argument("--tls-key", type=Path, help="PEM key")
+    parser.add_argument(
+        "--tls-client-ca", type=Path, help="PEM authorities; clients need a certificate of theirs"
+    )
     parser.add_argument("--token-file", type=Path, help="file with the bearer token that calls must carry")
+    parser.add_argument("--tokens", type=Path, help="file of tokens: name, token or sha256:HASH, role, quota")
     parser.add_argument("--allow-insecure-public", action="store_true", help="clear text beyond loopback")
     parser.add_argument("--json-logs", action="store_true", help="log one JSON object for each line")
     parser.add_argument("--embedded", action="store_true", help="print the address as JSON; end with stdin")
@@ -60,9 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(arguments: argparse.Namespace) -> ServerSettings:
-    token = arguments.token_file.read_text().strip() if arguments.token_file else None
-    if token == "":
-        raise SettingsError(f"the token file {arguments.token_file} is empty")
+    token = _single_token(arguments.token_file) if arguments.token_file else None
     return ServerSettings(
         host=arguments.host,
         port=arguments.port,
@@ -72,9 +75,19 @@ def _settings(arguments: argparse.Namespace) -> ServerSettings:
         verdicts_path=None if arguments.no_verdicts else arguments.verdicts,
         tls_cert_path=arguments.tls_cert,
         tls_key_path=arguments.tls_key,
+        tls_client_ca_path=arguments.tls_client_ca,
         token=token,
+        tokens_path=arguments.tokens,
         allow_insecure_public=arguments.allow_insecure_public,
     )
+
+
+def _single_token(path: Path) -> str:
+    check_secret_file(path, may_be_read=True)
+    token = path.read_text().strip()
+    if not token:
+        raise SettingsError(f"the token file {path} is empty")
+    return token
 
 
 def _announce(server: CriticServer) -> None:

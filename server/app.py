@@ -20,6 +20,8 @@ from editcritic.server.critic_service import CriticService
 from editcritic.server.guard import Guard
 from editcritic.server.hosting import Hosts
 from editcritic.server.settings import ServerSettings, SettingsError
+from editcritic.server.tls import CertificateFiles
+from editcritic.server.tokens import Authenticator
 from editcritic.server.verdicts import VerdictStore
 from editcritic.v1 import critic_pb2, critic_pb2_grpc
 
@@ -29,13 +31,17 @@ _log = logging.getLogger(__name__)
 ServiceFactory: TypeAlias = "Callable[[Hosts, grpc.aio.Server], str]"
 SERVICE_NAME: str = critic_pb2.DESCRIPTOR.services_by_name["CriticService"].full_name
 
-_KEEPALIVE_OPTIONS = (
+_MAX_METADATA_BYTES = 8192
+_TRANSPORT_OPTIONS = (
     # Clients ping every 30 s; gRPC's own default would cut them off after two pings.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     # A peer that vanished without a word is noticed within 80 s.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    # Between gRPC's own soft and hard limit it refuses at random; a token and a trace fit many times over.
+    ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
     # Two servers on one port would share calls without a warning.
     ("grpc.so_reuseport", 0),
 )
@@ -48,6 +54,9 @@ class CriticServer:
         settings: how to listen and what to admit.
         services: adds further services to a server, given its critics; returns their full names.
 
+    Raises:
+        SettingsError: the tokens or the certificates cannot be read.
+
     Attributes:
         address: ``host:port`` once it listens.
     """
@@ -58,10 +67,12 @@ class CriticServer:
         self._factories = tuple(services)
         self._hosts = Hosts(settings)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._authenticator = Authenticator(settings.token, settings.tokens_path)
+        self._certificates = CertificateFiles.of(settings)
         self._server = grpc.aio.server(
-            interceptors=[Guard(settings.token)],
+            interceptors=[Guard(self._authenticator)],
             options=(
-                *_KEEPALIVE_OPTIONS,
+                *_TRANSPORT_OPTIONS,
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
             ),
@@ -82,7 +93,7 @@ class CriticServer:
         """Load the critics, then listen.
 
         Raises:
-            SettingsError: the address cannot be listened on, or a TLS file cannot be read.
+            SettingsError: the address cannot be listened on.
         """
         await self._hosts.load()
         critic_pb2_grpc.add_CriticServiceServicer_to_server(self._service, self._server)
@@ -111,6 +122,10 @@ class CriticServer:
         await self._server.stop(grace_s)
         await self._hosts.close()
 
+    def reload(self) -> None:
+        """Read the tokens again; a file that cannot be used leaves the old ones in force."""
+        self._authenticator.reload(force=True)
+
     async def wait(self) -> None:
         """Return once the server has stopped."""
         await self._server.wait_for_termination()
@@ -118,9 +133,8 @@ class CriticServer:
     def _listen(self) -> int:
         address = f"{_bracketed(self.settings.host)}:{self.settings.port}"
         try:
-            if self.settings.tls_cert_path and self.settings.tls_key_path:
-                pair = (self.settings.tls_key_path.read_bytes(), self.settings.tls_cert_path.read_bytes())
-                return self._server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+            if self._certificates is not None:
+                return self._server.add_secure_port(address, self._certificates.credentials())
             return self._server.add_insecure_port(address)
         except (RuntimeError, OSError) as error:
             raise SettingsError(
@@ -135,7 +149,8 @@ async def serve(
     stop: asyncio.Event,
     services: Sequence[ServiceFactory] = (),
 ) -> None:
-    """Run a server until `stop` is set or SIGTERM or SIGINT comes; a second signal ends the grace.
+    """Run a server until `stop` is set or SIGTERM or SIGINT comes; a second signal ends the grace. SIGHUP reads the
+    tokens again.
 
     Args:
         settings: how to listen and what to admit.
@@ -158,6 +173,8 @@ async def serve(
         # Windows' event loop has no signal handlers; there Ctrl-C raises KeyboardInterrupt as usual.
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, on_signal)
+    if hasattr(signal, "SIGHUP"):
+        loop.add_signal_handler(signal.SIGHUP, server.reload)
     stopping: asyncio.Future[None] = loop.create_future()
     await server.start()
     on_ready(server)

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import grpc.aio
 from google.protobuf.message import Message
 
+from editcritic.server.callers import current_caller
 from editcritic.server.critics.base import Outcome
 from editcritic.server.decoding import check_id
 from editcritic.server.hosting import Hosts, OpenedEdit
@@ -90,7 +91,7 @@ class CriticService(critic_pb2_grpc.CriticServiceServicer):
         _require(request, "edit")
         names = self._check_candidates(request)
         edit = await self._open(request.edit, request.options)
-        window = asyncio.Semaphore(_RANK_WINDOW)
+        window = asyncio.Semaphore(current_caller().window(_RANK_WINDOW))
         try:
             outcomes = await asyncio.gather(
                 *(_outcome(edit, candidate, window, context) for candidate in request.candidates)

@@ -3,12 +3,11 @@
 What gRPC's own server would tell a client (UNKNOWN with the text of our exception) says too much and too
 little. Here every error of the tree gets its code and details, anything else becomes INTERNAL with an
 incident id whose story is in the log, bytes that are no message become INVALID_ARGUMENT, and calls without
-the token are refused.
+a token, beyond its role or beyond its quota are refused. Handlers learn who calls from `callers.current_caller`.
 """
 
 from __future__ import annotations
 
-import hmac
 import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,6 +16,8 @@ from typing import Any, TypeAlias
 import grpc
 import grpc.aio
 
+from editcritic.server.callers import ANONYMOUS, Caller, call_as
+from editcritic.server.tokens import Authenticator
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import EditCriticError, InvalidInput, ServerFault, Unauthenticated
 
@@ -33,14 +34,14 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Checks the token, survives malformed messages and maps every error.
+    """Checks token, role and quota, survives malformed messages and maps every error.
 
     Args:
-        token: bearer token that every call but health must carry; None asks for none.
+        authenticator: says who a token belongs to; health alone is answered without asking it.
     """
 
-    def __init__(self, token: str | None = None) -> None:
-        self._expected = f"Bearer {token}".encode() if token is not None else None
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
 
     async def intercept_service(
         self,
@@ -52,33 +53,40 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         method = handler_call_details.method
         if handler is None or method.startswith(_HEALTH):
             return handler
-        if not self._is_authorised(handler_call_details.invocation_metadata):
-            return _refusing(handler)
-        return _guarded(handler) if method.startswith(_OURS) else handler
+        try:
+            caller = self._admitted(method, handler_call_details.invocation_metadata)
+        except EditCriticError as error:
+            return _refusing(handler, error)
+        return _guarded(handler, caller) if method.startswith(_OURS) else handler
 
-    def _is_authorised(self, metadata: Any) -> bool:
-        if self._expected is None:
-            return True
+    def _admitted(self, method: str, metadata: Any) -> Caller:
         given = next((value for key, value in metadata or () if key == "authorization"), "")
-        return hmac.compare_digest(given.encode() if isinstance(given, str) else given, self._expected)
+        caller = self._authenticator.caller(given)
+        if caller is None:
+            raise Unauthenticated(
+                "this server asks for a bearer token in the metadata 'authorization'.",
+                reason=pb.ERROR_REASON_UNAUTHENTICATED,
+            )
+        caller.admit(method)
+        return caller
 
 
 class _Undecodable:
     """Stands for a request whose bytes are no message."""
 
 
-def _guarded(handler: Handler) -> Handler:
+def _guarded(handler: Handler, caller: Caller) -> Handler:
     deserialize = _forgiving(handler.request_deserializer)
     if handler.request_streaming:
         return grpc.stream_stream_rpc_method_handler(
-            _guarded_stream(handler.stream_stream), deserialize, handler.response_serializer
+            _guarded_stream(handler.stream_stream, caller), deserialize, handler.response_serializer
         )
     if handler.response_streaming:
         return grpc.unary_stream_rpc_method_handler(
-            _guarded_stream(handler.unary_stream), deserialize, handler.response_serializer
+            _guarded_stream(handler.unary_stream, caller), deserialize, handler.response_serializer
         )
     return grpc.unary_unary_rpc_method_handler(
-        _guarded_unary(handler.unary_unary), deserialize, handler.response_serializer
+        _guarded_unary(handler.unary_unary, caller), deserialize, handler.response_serializer
     )
 
 
@@ -93,8 +101,9 @@ def _forgiving(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return attempt
 
 
-def _guarded_unary(behaviour: Callable[..., Any]) -> Callable[..., Any]:
+def _guarded_unary(behaviour: Callable[..., Any], caller: Caller) -> Callable[..., Any]:
     async def guarded(request: Any, context: Context) -> Any:
+        call_as(_named(caller, context))
         try:
             return await behaviour(_decoded(request), context)
         except Exception as error:
@@ -103,8 +112,9 @@ def _guarded_unary(behaviour: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
-def _guarded_stream(behaviour: Callable[..., Any]) -> Callable[..., Any]:
+def _guarded_stream(behaviour: Callable[..., Any], caller: Caller) -> Callable[..., Any]:
     async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
+        call_as(_named(caller, context))
         streaming = hasattr(request, "__aiter__")
         try:
             requests = _all_decoded(request) if streaming else _decoded(request)
@@ -114,6 +124,12 @@ def _guarded_stream(behaviour: Callable[..., Any]) -> Callable[..., Any]:
             await _abort(context, error)
 
     return guarded
+
+
+def _named(caller: Caller, context: Context) -> Caller:
+    """The caller; where there are no tokens, under the name of its certificate if it has one."""
+    names = context.auth_context().get("x509_common_name") if caller is ANONYMOUS else None
+    return Caller(next(iter(names)).decode(errors="replace"), caller.role) if names else caller
 
 
 async def _all_decoded(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
@@ -149,15 +165,9 @@ def _incident(error: Exception) -> ServerFault:
     )
 
 
-def _refusing(handler: Handler) -> Handler:
+def _refusing(handler: Handler, error: EditCriticError) -> Handler:
     async def refuse(_request: Any, context: Context) -> None:
-        await _abort(
-            context,
-            Unauthenticated(
-                "this server asks for a bearer token in the metadata 'authorization'.",
-                reason=pb.ERROR_REASON_UNAUTHENTICATED,
-            ),
-        )
+        await _abort(context, error)
 
     async def refuse_stream(request: Any, context: Context) -> AsyncIterator[Any]:
         await refuse(request, context)

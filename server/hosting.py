@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from editcritic.server.batcher import Admission, Batcher, Executor, Ticket
+from editcritic.server.callers import current_caller
 from editcritic.server.critics import critic_name, load_critic
 from editcritic.server.critics.base import CritiqueTask, DecodedCandidate, DecodedEdit
 from editcritic.server.decoding import check_options, decode_candidate, decode_edit, decoded_byte_count
@@ -174,7 +175,8 @@ class OpenedEdit:
         allowed += [self._options.budget_ms / 1000] if self._options.budget_ms else []
         allowed += [timeout_s] if timeout_s is not None else []
         try:
-            return await asyncio.wait_for(self._critique(candidate, progress, on_ticket), min(allowed))
+            with current_caller().item():
+                return await asyncio.wait_for(self._critique(candidate, progress, on_ticket), min(allowed))
         except asyncio.TimeoutError as error:
             raise DeadlineExceeded(
                 f"the candidate was not judged within {min(allowed):.3g} s.",

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from editcritic.server.batcher import Ticket
+from editcritic.server.callers import current_caller
 from editcritic.server.decoding import check_id
 from editcritic.server.hosting import OpenedEdit
 from editcritic.server.settings import PROTOCOL_REVISION, ServerSettings
@@ -66,7 +67,8 @@ class CritiqueSession:
         self._edit: OpenedEdit | None = None
         self._pending: set[_Pending] = set()
         self._finished_ids: set[str] = set()
-        self._credit = settings.max_pending
+        self._window = current_caller().window(settings.max_pending)
+        self._credit = self._window
         self._unreturned_credit = 0
         self._totals = pb.EditClosed()
         self._outbox: asyncio.Queue[_Event | Exception] = asyncio.Queue()
@@ -128,7 +130,7 @@ class CritiqueSession:
     def _returns_credit(self, event: _Event) -> bool:
         if event.WhichOneof("event") in ("critique", "candidate_error", "dropped"):
             self._unreturned_credit += 1
-        return self._unreturned_credit > self._settings.max_pending // 4
+        return self._unreturned_credit > self._window // 4
 
     def _credit_event(self) -> _Event:
         count, self._unreturned_credit = self._unreturned_credit, 0
@@ -193,9 +195,7 @@ class CritiqueSession:
 
     def _accept(self, pending: _Pending) -> None:
         if self._credit < 1:
-            raise _protocol_error(
-                f"more than {self._settings.max_pending} candidates are unanswered; wait for credit."
-            )
+            raise _protocol_error(f"more than {self._window} candidates are unanswered; wait for credit.")
         self._credit -= 1
         self._pending.add(pending)
         try:

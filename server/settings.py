@@ -49,7 +49,9 @@ class ServerSettings:
         verdicts_path: SQLite file of verdicts; None keeps none.
         tls_cert_path: PEM chain to listen with TLS.
         tls_key_path: PEM key to listen with TLS.
-        token: bearer token that every call but health must carry; None asks for none.
+        token: bearer token that every call but health must carry, and that reaches everything; None for none.
+        tokens_path: file of bearer tokens with names, roles and quotas; see `server.tokens`. None for none.
+        tls_client_ca_path: PEM authorities of clients; a client without a certificate of theirs is not let in.
         allow_insecure_public: listen beyond loopback although there is no TLS.
 
     Raises:
@@ -77,6 +79,8 @@ class ServerSettings:
     tls_cert_path: Path | None = None
     tls_key_path: Path | None = None
     token: str | None = field(default=None, repr=False)
+    tokens_path: Path | None = None
+    tls_client_ca_path: Path | None = None
     allow_insecure_public: bool = False
 
     def __post_init__(self) -> None:
@@ -90,6 +94,14 @@ class ServerSettings:
             raise SettingsError(error.message) from error
         if (self.tls_cert_path is None) != (self.tls_key_path is None):
             raise SettingsError("TLS needs both a certificate and a key")
+        if self.tls_client_ca_path is not None and self.tls_cert_path is None:
+            raise SettingsError(
+                "certificates of clients need TLS: give the server a certificate and a key too"
+            )
+        if "/" in self.host:
+            raise SettingsError(
+                f"the host {self.host!r} is no address; Unix sockets and URLs are not listened on"
+            )
         if self.tls_cert_path is None and not _is_loopback(self.host) and not self.allow_insecure_public:
             raise SettingsError(
                 f"refusing to listen on {self.host} in clear text; give a TLS certificate and key,"

@@ -493,6 +493,10 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """NOT_FOUND: no edit of this name in the journal."""
     ERROR_REASON_ENGINE_UNKNOWN: _ErrorReason.ValueType  # 27
     """NOT_FOUND: no engine of this name."""
+    ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 28
+    """PERMISSION_DENIED: the caller's role does not reach this call; the metadata has the role that does."""
+    ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 29
+    """RESOURCE_EXHAUSTED with QuotaFailure and RetryInfo: the caller's own quota is used up."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a request was refused or failed: the reason of google.rpc.ErrorInfo, with its usual code."""
@@ -553,6 +557,10 @@ ERROR_REASON_EDIT_UNKNOWN: ErrorReason.ValueType  # 26
 """NOT_FOUND: no edit of this name in the journal."""
 ERROR_REASON_ENGINE_UNKNOWN: ErrorReason.ValueType  # 27
 """NOT_FOUND: no engine of this name."""
+ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 28
+"""PERMISSION_DENIED: the caller's role does not reach this call; the metadata has the role that does."""
+ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 29
+"""RESOURCE_EXHAUSTED with QuotaFailure and RetryInfo: the caller's own quota is used up."""
 global___ErrorReason = ErrorReason
 
 @typing_extensions.final

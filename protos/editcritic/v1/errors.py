@@ -9,8 +9,10 @@
     ├── ProtocolError               FAILED_PRECONDITION  a message out of turn, or another contract
     │   └── CandidateExists         ALREADY_EXISTS       this candidate was sent before
     ├── Overloaded                  RESOURCE_EXHAUSTED   too much is waiting; see `retry_after_s`
+    │   └── QuotaExceeded           RESOURCE_EXHAUSTED   the caller's own quota is used up
     ├── DeadlineExceeded            DEADLINE_EXCEEDED    the caller's deadline or the item's budget passed
     ├── Unauthenticated             UNAUTHENTICATED      no token, or a wrong one
+    ├── PermissionDenied            PERMISSION_DENIED    the caller's role does not reach this call
     ├── ServerUnavailable           UNAVAILABLE          nobody listens, or the server is stopping
     ├── Incompatible                UNIMPLEMENTED        no editcritic there, or another version
     ├── Cancelled                   CANCELLED            the caller took the work back
@@ -41,7 +43,9 @@ __all__ = [
     "InvalidInput",
     "NotFound",
     "Overloaded",
+    "PermissionDenied",
     "ProtocolError",
+    "QuotaExceeded",
     "ServerFault",
     "ServerUnavailable",
     "Unauthenticated",
@@ -156,6 +160,17 @@ class Overloaded(EditCriticError):
     code = 8
 
 
+class QuotaExceeded(Overloaded):
+    """The caller's own quota is used up, however much room the server has."""
+
+    def _details(self) -> list[Message]:
+        violation = error_details_pb2.QuotaFailure.Violation(
+            subject=self.metadata.get("caller", "")[:_MAX_METADATA_CHARS],
+            description=self.message[:_MAX_METADATA_CHARS],
+        )
+        return [*super()._details(), error_details_pb2.QuotaFailure(violations=[violation])]
+
+
 class DeadlineExceeded(EditCriticError):
     """The caller's deadline or the item's budget passed."""
 
@@ -166,6 +181,12 @@ class Unauthenticated(EditCriticError):
     """No token came, or a wrong one."""
 
     code = 16
+
+
+class PermissionDenied(EditCriticError):
+    """The token is known, but its role does not reach this call."""
+
+    code = 7
 
 
 class ServerUnavailable(EditCriticError):
@@ -202,6 +223,7 @@ _BY_CODE: Mapping[int, type[EditCriticError]] = {
         Overloaded,
         DeadlineExceeded,
         Unauthenticated,
+        PermissionDenied,
         ServerUnavailable,
         Incompatible,
         Cancelled,
@@ -227,6 +249,7 @@ def error_from_status(status: status_pb2.Status) -> EditCriticError:
     A status of another program (no ErrorInfo of ours) gets the class of its code and no reason.
     """
     info, field, retry_after_s = error_details_pb2.ErrorInfo(), "", None
+    kind = _BY_CODE.get(status.code, EditCriticError)
     for detail in status.details:
         bad, retry = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
         if detail.Is(info.DESCRIPTOR):
@@ -235,9 +258,11 @@ def error_from_status(status: status_pb2.Status) -> EditCriticError:
             field = bad.field_violations[0].field
         elif detail.Unpack(retry):
             retry_after_s = retry.retry_delay.ToMilliseconds() / 1000
+        elif status.code == Overloaded.code and detail.Is(error_details_pb2.QuotaFailure.DESCRIPTOR):
+            kind = QuotaExceeded
     known = info.domain == DOMAIN and _PREFIX + info.reason in _REASON_NAMES
     reason = pb.ErrorReason.Value(_PREFIX + info.reason) if known else pb.ERROR_REASON_UNSPECIFIED
-    kind = ImageError if reason in _IMAGE_REASONS else _BY_CODE.get(status.code, EditCriticError)
+    kind = ImageError if reason in _IMAGE_REASONS else kind
     return kind(
         status.message, reason=reason, field=field, metadata=info.metadata, retry_after_s=retry_after_s
     )

@@ -54,6 +54,7 @@ class AsyncClient:
         address: ``host:port``.
         token: bearer token, when the server asks for one.
         tls: True for the system's certificate authorities, or a PEM file; False for clear text.
+        identity: PEM files of a certificate and its key, when the server asks its clients for one.
         timeout_s: seconds that one call may take, retries included.
     """
 
@@ -63,9 +64,10 @@ class AsyncClient:
         *,
         token: str | None = None,
         tls: bool | Path = False,
+        identity: tuple[Path, Path] | None = None,
         timeout_s: float = 60.0,
     ) -> None:
-        self._endpoint = Endpoint(address, token, tls)
+        self._endpoint = Endpoint(address, token, tls, identity)
         self._timeout_s = timeout_s
         self._channel = self._endpoint.aio_channel()
         self._stub = _stub(self._channel)

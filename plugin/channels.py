@@ -69,11 +69,20 @@ class Endpoint:
         address: ``host:port``.
         token: bearer token, when the server asks for one; it should then have TLS.
         tls: True for the system's certificate authorities, or a PEM file of one's own; False for clear text.
+        identity: PEM files of a certificate and its key, when the server asks its clients for one; needs `tls`.
+
+    Raises:
+        ValueError: an identity without TLS.
     """
 
     address: str = DEFAULT_ADDRESS
     token: str | None = None
     tls: bool | Path = False
+    identity: tuple[Path, Path] | None = None
+
+    def __post_init__(self) -> None:
+        if self.identity is not None and not self.tls:
+            raise ValueError("a client's certificate is shown over TLS only; give tls as well")
 
     def channel(self) -> grpc.Channel:
         """A blocking channel."""
@@ -93,7 +102,8 @@ class Endpoint:
 
     def _credentials(self) -> grpc.ChannelCredentials:
         authority = self.tls.read_bytes() if isinstance(self.tls, Path) else None
-        return grpc.ssl_channel_credentials(authority)
+        cert, key = (path.read_bytes() for path in self.identity) if self.identity else (None, None)
+        return grpc.ssl_channel_credentials(authority, key, cert)
 
 
 def error_from_rpc(error: grpc.RpcError, address: str) -> EditCriticError:
@@ -108,15 +118,32 @@ def error_from_rpc(error: grpc.RpcError, address: str) -> EditCriticError:
     if _DETAILS_KEY in trailers:
         return error_from_status(status_pb2.Status.FromString(trailers[_DETAILS_KEY]))
     if code == grpc.StatusCode.UNAVAILABLE:
-        return ServerUnavailable(
-            f"no critic server answers at {address} ({text}). Start one: editcritic serve"
-        )
+        return ServerUnavailable(_unreachable(address, text))
     if code == grpc.StatusCode.UNIMPLEMENTED:
         return Incompatible(
             f"the program at {address} does not know this call of editcritic.v1 ({text});"
             " it is no editcritic, or one of another version. Update the older side."
         )
     return error_from_status(status_pb2.Status(code=code.value[0], message=text))
+
+
+def _unreachable(address: str, text: str) -> str:
+    """What to do about an UNAVAILABLE of gRPC's own, whose words come from its TLS library."""
+    if "certificate has expired" in text:
+        return f"the certificate of the server at {address} has expired; renew it there, a restart is not needed."
+    if "CERTIFICATE_VERIFY_FAILED" in text or "Hostname Verification" in text:
+        return (
+            f"the certificate of the server at {address} is not trusted ({text}). Give the PEM file of its authority"
+            " (tls, or EDITCRITIC_TLS), and call it by a name that stands in it."
+        )
+    if "WRONG_VERSION_NUMBER" in text:
+        return f"the server at {address} speaks clear text, and TLS was asked for ({text})."
+    hint = ""
+    if "Socket closed" in text or "onnection reset" in text:
+        hint = (
+            " It closed the connection: does it ask for TLS (EDITCRITIC_TLS), or for a certificate of yours?"
+        )
+    return f"no critic server answers at {address} ({text}).{hint} Start one: editcritic serve"
 
 
 def ended_early(address: str) -> ServerFault:

@@ -51,6 +51,7 @@ class Client:
         address: ``host:port``.
         token: bearer token, when the server asks for one.
         tls: True for the system's certificate authorities, or a PEM file; False for clear text.
+        identity: PEM files of a certificate and its key, when the server asks its clients for one.
         timeout_s: seconds that one call may take, retries included.
     """
 
@@ -60,9 +61,10 @@ class Client:
         *,
         token: str | None = None,
         tls: bool | Path = False,
+        identity: tuple[Path, Path] | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> None:
-        self._endpoint = Endpoint(address, token, tls)
+        self._endpoint = Endpoint(address, token, tls, identity)
         self._timeout_s = timeout_s
         self._channel = self._endpoint.channel()
         self._stub = critic_pb2_grpc.CriticServiceStub(self._channel)

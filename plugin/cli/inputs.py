@@ -76,7 +76,8 @@ def connected(address: str, critics: Iterable[str] = ()) -> Iterator[Client]:
     """A client of the server at `address`, or of one that runs for as long as the block.
 
     The token and TLS of a named server come from EDITCRITIC_TOKEN and EDITCRITIC_TLS (a PEM file of its
-    authority, or 1 for the system's), because what stands on a command line can be read by others.
+    authority, or 1 for the system's), a certificate of one's own from EDITCRITIC_TLS_CERT and EDITCRITIC_TLS_KEY,
+    because what stands on a command line can be read by others.
 
     Args:
         address: ``host:port``; empty to start a server.
@@ -86,7 +87,8 @@ def connected(address: str, critics: Iterable[str] = ()) -> Iterator[Client]:
         ServerUnavailable: none could be started.
     """
     if address:
-        with Client(address, token=os.environ.get("EDITCRITIC_TOKEN"), tls=_tls()) as client:
+        token = os.environ.get("EDITCRITIC_TOKEN")
+        with Client(address, token=token, tls=_tls(), identity=_identity()) as client:
             yield client
         return
     names = [name for name in critics if name]
@@ -111,6 +113,13 @@ def _telling_why(server: EmbeddedServer) -> Iterator[None]:
 def _tls() -> bool | Path:
     given = os.environ.get("EDITCRITIC_TLS", "")
     return Path(given) if given not in ("", "0", "1") else given == "1"
+
+
+def _identity() -> tuple[Path, Path] | None:
+    cert, key = (os.environ.get(f"EDITCRITIC_TLS_{part}", "") for part in ("CERT", "KEY"))
+    if bool(cert) != bool(key):
+        raise InvalidInput("EDITCRITIC_TLS_CERT and EDITCRITIC_TLS_KEY belong together; set both.")
+    return (Path(cert), Path(key)) if cert else None
 
 
 def name_candidates(paths: list[Path]) -> dict[str, Path]:

@@ -1,6 +1,7 @@
 """Pictures on the wire: Pillow and NumPy to `Image` messages and back, and every limit on what is decoded.
 
-Nothing is decoded before its header was read: format, size and frame count decide first. One policy for all
+Nothing is decoded before its header was read (`containers`): format, size, frames and what travels along decide
+first. One policy for all
 odd files, because an edit is only comparable when source, mask and candidate were read in the same way:
 
 =====================  ==================================================================
@@ -26,6 +27,7 @@ from PIL import Image as PillowImage
 from PIL import ImageOps
 
 from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.containers import ContainerError, Header, read_header
 from editcritic.v1.errors import ImageError
 
 __all__ = [
@@ -72,12 +74,20 @@ class ImageLimits:
         max_pixels: most pixels (width x height) of one picture; a 40-megapixel camera passes.
         max_side: longest side, in pixels.
         min_side: shortest side, in pixels; below it no border can be told from its surroundings.
+        max_profile_bytes: largest colour profile, unpacked; those of printing presses have up to 3 MB.
+        max_exif_bytes: most EXIF; a JPEG segment of it has at most 64 KB.
+        max_metadata_bytes: most XMP, texts and the like, unpacked.
+        max_scans: most passes of a progressive JPEG; encoders use about ten, and each costs a whole decoding.
     """
 
     max_bytes: int = 16 * 2**20
     max_pixels: int = 40_000_000
     max_side: int = 8192
     min_side: int = 8
+    max_profile_bytes: int = 4 * 2**20
+    max_exif_bytes: int = 256 * 2**10
+    max_metadata_bytes: int = 4 * 2**20
+    max_scans: int = 64
 
     def check_size(self, width: int, height: int) -> None:
         """Refuse a picture whose header promises too much or too little.
@@ -108,6 +118,28 @@ class ImageLimits:
                 f"the picture's file has {count:,} bytes; at most {self.max_bytes:,} are read.",
                 reason=pb.ERROR_REASON_IMAGE_TOO_LARGE,
             )
+
+    def check_header(self, header: Header) -> None:
+        """Refuse an animation, and a file that carries too much beside its pixels.
+
+        Raises:
+            ImageError: with what was found and the limit that it breaks.
+        """
+        if header.is_animated:
+            raise ImageError(
+                "the picture is an animation; send one frame.", reason=pb.ERROR_REASON_IMAGE_UNDECODABLE
+            )
+        for what, found, limit in (
+            ("bytes of colour profile", header.profile_bytes, self.max_profile_bytes),
+            ("bytes of EXIF", header.exif_bytes, self.max_exif_bytes),
+            ("bytes of metadata", header.metadata_bytes, self.max_metadata_bytes),
+            ("scans", header.scans, self.max_scans),
+        ):
+            if found > limit:
+                raise ImageError(
+                    f"the picture's file has over {limit:,} {what}; send the picture without them.",
+                    reason=pb.ERROR_REASON_IMAGE_TOO_LARGE,
+                )
 
 
 DEFAULT_IMAGE_LIMITS: Final = ImageLimits()
@@ -187,7 +219,8 @@ def pixel_count(message: pb.Image, limits: ImageLimits = DEFAULT_IMAGE_LIMITS) -
         width, height = message.raw.width, message.raw.height
         limits.check_size(width, height)
     else:
-        width, height = _open_encoded(message, limits).size
+        header = _header_of(message, limits)
+        width, height = header.width, header.height
     return width * height
 
 
@@ -277,26 +310,44 @@ def _decode_raw(raw: pb.RawImage, limits: ImageLimits, channels: int) -> NDArray
     return np.asarray(PillowImage.fromarray(pixels).convert("L"))[..., None]
 
 
-def _open_encoded(message: pb.Image, limits: ImageLimits) -> PillowImage.Image:
-    """Header only: format, size and frames are checked, no pixel is decoded yet."""
+def _header_of(message: pb.Image, limits: ImageLimits) -> Header:
+    """Format, size, frames and extras, checked without any decoder."""
     data = message.encoded.data
     if not data:
         raise ImageError("the picture is missing or empty.", reason=pb.ERROR_REASON_FIELD_MISSING)
     limits.check_bytes(len(data))
-    formats = _FORMATS.get(message.encoded.format, _FORMATS[pb.IMAGE_FORMAT_UNSPECIFIED])
+    formats = _formats_of(message)
+    what = f"the {len(data):,} bytes are no {' or '.join(formats)} picture"
+    try:
+        header = read_header(data, max(limits.max_profile_bytes, limits.max_metadata_bytes))
+    except ContainerError as error:
+        raise _undecodable(f"{what}: {error}") from error
+    if header.format not in formats:
+        raise _undecodable(what)
+    limits.check_size(header.width, header.height)
+    limits.check_header(header)
+    return header
+
+
+def _formats_of(message: pb.Image) -> tuple[str, ...]:
+    return _FORMATS.get(message.encoded.format, _FORMATS[pb.IMAGE_FORMAT_UNSPECIFIED])
+
+
+def _open_encoded(message: pb.Image, limits: ImageLimits) -> PillowImage.Image:
+    """Opened, not decoded yet; the decoder has to read the same size and one frame."""
+    header = _header_of(message, limits)
     try:
         with warnings.catch_warnings():
-            # Our own limit is stricter than the one that Pillow warns of.
-            warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)
-            opened = PillowImage.open(io.BytesIO(data), formats=formats)
-    except PillowImage.DecompressionBombError as error:
-        raise ImageError(
-            f"the picture's header promises more than {limits.max_pixels:,} pixels; it was not decoded.",
-            reason=pb.ERROR_REASON_IMAGE_TOO_LARGE,
-        ) from error
+            # Our own limits are stricter than the one that Pillow warns of, and damaged EXIF is not worth a word.
+            warnings.simplefilter("ignore")
+            opened = PillowImage.open(io.BytesIO(message.encoded.data), formats=(header.format,))
+    except MemoryError:
+        raise
+    # Pillow's plug-ins raise a dozen unrelated types on damaged files.
     except Exception as error:
-        raise _undecodable(f"the {len(data):,} bytes are no {' or '.join(formats)} picture") from error
-    limits.check_size(*opened.size)
+        raise _undecodable(f"the {len(message.encoded.data):,} bytes are no whole {header.format}") from error
+    if opened.size != (header.width, header.height):
+        raise _undecodable("the picture says two different sizes")
     if getattr(opened, "n_frames", 1) > 1:
         raise ImageError(
             "the picture is an animation; send one frame.", reason=pb.ERROR_REASON_IMAGE_UNDECODABLE
@@ -306,8 +357,12 @@ def _open_encoded(message: pb.Image, limits: ImageLimits) -> PillowImage.Image:
 
 def _load(opened: PillowImage.Image) -> PillowImage.Image:
     try:
-        opened.load()
-        return ImageOps.exif_transpose(opened)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            opened.load()
+            return ImageOps.exif_transpose(opened)
+    except MemoryError:
+        raise
     # Pillow's decoders raise a dozen unrelated types on damaged files.
     except Exception as error:
         raise _undecodable("the picture breaks off or is damaged") from error

@@ -351,6 +351,30 @@ VERDICT_KIND_REVERTED: VerdictKind.ValueType  # 4
 """Took it, then undid it."""
 global___VerdictKind = VerdictKind
 
+class _Priority:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _PriorityEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
+    """Not set: as INTERACTIVE."""
+    PRIORITY_INTERACTIVE: _Priority.ValueType  # 1
+    """Somebody waits for the answer."""
+    PRIORITY_BULK: _Priority.ValueType  # 2
+    """Nobody looks on. While both wait, one candidate of nine is a bulk one, so that bulk always moves."""
+
+class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
+    """Who goes first when there is a queue."""
+
+PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
+"""Not set: as INTERACTIVE."""
+PRIORITY_INTERACTIVE: Priority.ValueType  # 1
+"""Somebody waits for the answer."""
+PRIORITY_BULK: Priority.ValueType  # 2
+"""Nobody looks on. While both wait, one candidate of nine is a bulk one, so that bulk always moves."""
+global___Priority = Priority
+
 class _DropReason:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -497,6 +521,8 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """PERMISSION_DENIED: the caller's role does not reach this call; the metadata has the role that does."""
     ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 29
     """RESOURCE_EXHAUSTED with QuotaFailure and RetryInfo: the caller's own quota is used up."""
+    ERROR_REASON_EDIT_NOT_KEPT: _ErrorReason.ValueType  # 30
+    """NOT_FOUND: the server does not keep the edit that `edit_ref` names; send the whole edit."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a request was refused or failed: the reason of google.rpc.ErrorInfo, with its usual code."""
@@ -561,6 +587,8 @@ ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 28
 """PERMISSION_DENIED: the caller's role does not reach this call; the metadata has the role that does."""
 ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 29
 """RESOURCE_EXHAUSTED with QuotaFailure and RetryInfo: the caller's own quota is used up."""
+ERROR_REASON_EDIT_NOT_KEPT: ErrorReason.ValueType  # 30
+"""NOT_FOUND: the server does not keep the edit that `edit_ref` names; send the whole edit."""
 global___ErrorReason = ErrorReason
 
 @typing_extensions.final
@@ -668,9 +696,10 @@ class OpenEdit(google.protobuf.message.Message):
     EDIT_FIELD_NUMBER: builtins.int
     OPTIONS_FIELD_NUMBER: builtins.int
     PROTOCOL_REVISION_FIELD_NUMBER: builtins.int
+    EDIT_REF_FIELD_NUMBER: builtins.int
     @property
     def edit(self) -> global___Edit:
-        """The edit that all candidates of this stream answer. Set by the client; required."""
+        """The edit that all candidates of this stream answer. Set by the client; required without `edit_ref`."""
     @property
     def options(self) -> global___CritiqueOptions:
         """Which critic and how much detail, for every candidate of the stream. Set by the client."""
@@ -678,17 +707,45 @@ class OpenEdit(google.protobuf.message.Message):
     """Revision of this contract that the client speaks; 0 means 1. The server refuses a revision newer than
     its own with UNSUPPORTED_PROTOCOL and names the one it speaks.
     """
+    @property
+    def edit_ref(self) -> global___EditRef:
+        """Instead of `edit`: one that this server was sent before, and said to keep (EditOpened.edit_sha256). When it
+        no longer keeps it the stream ends with EDIT_NOT_KEPT, and the client opens another with the whole edit.
+        """
     def __init__(
         self,
         *,
         edit: global___Edit | None = ...,
         options: global___CritiqueOptions | None = ...,
         protocol_revision: builtins.int = ...,
+        edit_ref: global___EditRef | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["edit", b"edit", "options", b"options"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["edit", b"edit", "options", b"options", "protocol_revision", b"protocol_revision"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["edit", b"edit", "edit_ref", b"edit_ref", "options", b"options"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["edit", b"edit", "edit_ref", b"edit_ref", "options", b"options", "protocol_revision", b"protocol_revision"]) -> None: ...
 
 global___OpenEdit = OpenEdit
+
+@typing_extensions.final
+class EditRef(google.protobuf.message.Message):
+    """Names an edit by its content."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SHA256_FIELD_NUMBER: builtins.int
+    EDIT_ID_FIELD_NUMBER: builtins.int
+    sha256: builtins.bytes
+    """SHA-256 as EditOpened gave it, 32 bytes. It is honoured for the caller's own tenant only."""
+    edit_id: builtins.str
+    """Name of the edit on this stream, as Edit.edit_id. Set by the client; may be empty."""
+    def __init__(
+        self,
+        *,
+        sha256: builtins.bytes = ...,
+        edit_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["edit_id", b"edit_id", "sha256", b"sha256"]) -> None: ...
+
+global___EditRef = EditRef
 
 @typing_extensions.final
 class Preview(google.protobuf.message.Message):
@@ -807,6 +864,7 @@ class EditOpened(google.protobuf.message.Message):
     CREDIT_COUNT_FIELD_NUMBER: builtins.int
     LIMITS_FIELD_NUMBER: builtins.int
     PROTOCOL_REVISION_FIELD_NUMBER: builtins.int
+    EDIT_SHA256_FIELD_NUMBER: builtins.int
     edit_id: builtins.str
     """Name of the edit: the client's, or one made by the server when the client gave none."""
     @property
@@ -819,6 +877,11 @@ class EditOpened(google.protobuf.message.Message):
         """The limits that hold on this stream. Set by the server."""
     protocol_revision: builtins.int
     """Revision of this contract that the server speaks, 1 or more."""
+    edit_sha256: builtins.bytes
+    """SHA-256 of the edit's content, 32 bytes, by which another stream may open it (OpenEdit.edit_ref) while the
+    server keeps it. A candidate that is sent again under the same edit_id and candidate_id with the same content
+    gets the answer that it got before, also on another stream.
+    """
     def __init__(
         self,
         *,
@@ -827,9 +890,10 @@ class EditOpened(google.protobuf.message.Message):
         credit_count: builtins.int = ...,
         limits: global___ServerLimits | None = ...,
         protocol_revision: builtins.int = ...,
+        edit_sha256: builtins.bytes = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["critic", b"critic", "limits", b"limits"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["credit_count", b"credit_count", "critic", b"critic", "edit_id", b"edit_id", "limits", b"limits", "protocol_revision", b"protocol_revision"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["credit_count", b"credit_count", "critic", b"critic", "edit_id", b"edit_id", "edit_sha256", b"edit_sha256", "limits", b"limits", "protocol_revision", b"protocol_revision"]) -> None: ...
 
 global___EditOpened = EditOpened
 
@@ -1278,6 +1342,7 @@ class CritiqueOptions(google.protobuf.message.Message):
     HEAT_MAP_MAX_SIDE_FIELD_NUMBER: builtins.int
     MAX_DEFECT_COUNT_FIELD_NUMBER: builtins.int
     BUDGET_MS_FIELD_NUMBER: builtins.int
+    PRIORITY_FIELD_NUMBER: builtins.int
     critic: builtins.str
     """Name of a critic of ListCritics. Empty: the server's default."""
     heat_map: builtins.bool
@@ -1290,6 +1355,8 @@ class CritiqueOptions(google.protobuf.message.Message):
     """Time that one critique may take in milliseconds, counted from its arrival; 0 means the server's own
     limit. Past it the item fails with DEADLINE_EXCEEDED.
     """
+    priority: global___Priority.ValueType
+    """Who goes first when there is a queue. INTERACTIVE by default."""
     def __init__(
         self,
         *,
@@ -1298,8 +1365,9 @@ class CritiqueOptions(google.protobuf.message.Message):
         heat_map_max_side: builtins.int = ...,
         max_defect_count: builtins.int = ...,
         budget_ms: builtins.int = ...,
+        priority: global___Priority.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["budget_ms", b"budget_ms", "critic", b"critic", "heat_map", b"heat_map", "heat_map_max_side", b"heat_map_max_side", "max_defect_count", b"max_defect_count"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["budget_ms", b"budget_ms", "critic", b"critic", "heat_map", b"heat_map", "heat_map_max_side", b"heat_map_max_side", "max_defect_count", b"max_defect_count", "priority", b"priority"]) -> None: ...
 
 global___CritiqueOptions = CritiqueOptions
 
@@ -1757,6 +1825,7 @@ class CriticInfo(google.protobuf.message.Message):
     DEFECT_KINDS_FIELD_NUMBER: builtins.int
     JUDGES_PREVIEWS_FIELD_NUMBER: builtins.int
     DEVICE_FIELD_NUMBER: builtins.int
+    BATCH_COUNT_FIELD_NUMBER: builtins.int
     @property
     def identity(self) -> global___CriticIdentity:
         """Name, version, calibration and meaning."""
@@ -1772,6 +1841,8 @@ class CriticInfo(google.protobuf.message.Message):
     """Whether it may be asked about previews."""
     device: builtins.str
     """Where it runs, for example "cpu" or "cuda:0"."""
+    batch_count: builtins.int
+    """Candidates that it judges together at a gain, 2 or more; 0 when it judges one by one."""
     def __init__(
         self,
         *,
@@ -1781,9 +1852,10 @@ class CriticInfo(google.protobuf.message.Message):
         defect_kinds: collections.abc.Iterable[global___DefectKind.ValueType] | None = ...,
         judges_previews: builtins.bool = ...,
         device: builtins.str = ...,
+        batch_count: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["identity", b"identity"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["defect_kinds", b"defect_kinds", "description", b"description", "device", b"device", "dimensions", b"dimensions", "identity", b"identity", "judges_previews", b"judges_previews"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["batch_count", b"batch_count", "defect_kinds", b"defect_kinds", "description", b"description", "device", b"device", "dimensions", b"dimensions", "identity", b"identity", "judges_previews", b"judges_previews"]) -> None: ...
 
 global___CriticInfo = CriticInfo
 

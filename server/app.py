@@ -32,19 +32,6 @@ ServiceFactory: TypeAlias = "Callable[[Hosts, grpc.aio.Server], str]"
 SERVICE_NAME: str = critic_pb2.DESCRIPTOR.services_by_name["CriticService"].full_name
 
 _MAX_METADATA_BYTES = 8192
-_TRANSPORT_OPTIONS = (
-    # Clients ping every 30 s; gRPC's own default would cut them off after two pings.
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    # A peer that vanished without a word is noticed within 80 s.
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    # Between gRPC's own soft and hard limit it refuses at random; a token and a trace fit many times over.
-    ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
-    ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
-    # Two servers on one port would share calls without a warning.
-    ("grpc.so_reuseport", 0),
-)
 
 
 class CriticServer:
@@ -72,7 +59,7 @@ class CriticServer:
         self._server = grpc.aio.server(
             interceptors=[Guard(self._authenticator)],
             options=(
-                *_TRANSPORT_OPTIONS,
+                *_connection_options(settings),
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
             ),
@@ -223,6 +210,26 @@ async def _run(
         # A daemon, because nothing can interrupt a blocking read at exit.
         threading.Thread(target=watch, daemon=True, name="stop-watch").start()
     await serve(settings, on_ready=on_ready, stop=stop, services=services)
+
+
+def _connection_options(settings: ServerSettings) -> tuple[tuple[str, int], ...]:
+    return (
+        # Clients ping every 30 s; gRPC's own default would cut them off after two pings.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # A peer that vanished without a word is noticed, and its work dropped, within the sum of both.
+        ("grpc.keepalive_time_ms", round(1000 * settings.keepalive_s)),
+        ("grpc.keepalive_timeout_ms", round(1000 * settings.keepalive_timeout_s)),
+        # grpcio 1.85 goes by this one; with the one above alone a dead peer stays for a minute.
+        ("grpc.http2.ping_timeout_ms", round(1000 * settings.keepalive_timeout_s)),
+        # An idle stream sends no data; without this its connection would be asked twice and never again.
+        ("grpc.http2.max_pings_without_data", 0),
+        # Between gRPC's own soft and hard limit it refuses at random; a token and a trace fit many times over.
+        ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
+        # Two servers on one port would share calls without a warning.
+        ("grpc.so_reuseport", 0),
+    )
 
 
 def _bracketed(host: str) -> str:

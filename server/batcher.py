@@ -1,27 +1,29 @@
 """Collects the candidates that wait for one critic and hands them over in batches.
 
-A batch is as large as a worker's share of what is waiting: no delay is added to make it larger.
-Work that nobody waits for any more is never started, and running work is told through `is_cancelled`.
+A batch is made when the device has a place for it, of what waits then: as large as a worker's share, up to a size that
+keeps it within a target time. Nothing waits for company unless the critic gains by it, the device is free, and more
+candidates are being decoded. Work that nobody waits for any more, or whose time has passed, is never started; running
+work is told through `is_cancelled`. Every critique of the server comes through `Batcher._run`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+from editcritic.server.batch_size import BatchSize
 from editcritic.server.critics.base import CritiqueTask, DecodedEdit, Outcome
+from editcritic.server.device import Device, Place
+from editcritic.server.queueing import Ticket, TicketQueue
 from editcritic.v1 import critic_pb2 as pb
-from editcritic.v1.errors import EditCriticError, Overloaded
+from editcritic.v1.errors import DeadlineExceeded, EditCriticError
 
-__all__ = ["Admission", "Batcher", "Executor", "Ticket"]
-
-RETRY_AFTER_S = 1.0
+__all__ = ["Batcher", "Executor"]
 
 
 class Executor(Protocol):
@@ -36,78 +38,52 @@ class Executor(Protocol):
         """One outcome for each task, in order; never raises for a fault of a task."""
 
 
-class Admission:
-    """Bounds what waits and runs over all callers, in items and in bytes.
-
-    Args:
-        max_count: most items.
-        max_bytes: most bytes.
-    """
-
-    def __init__(self, max_count: int, max_bytes: int) -> None:
-        self._max = (max_count, max_bytes)
-        self.count = 0
-        self.byte_count = 0
-
-    def reserve(self, count: int, byte_count: int) -> None:
-        """Take room, to be given back with `release`.
-
-        Raises:
-            Overloaded: there is not enough; nothing was taken.
-        """
-        if self.count + count > self._max[0] or self.byte_count + byte_count > self._max[1]:
-            raise Overloaded(
-                f"the server is full: {self.count} of {self._max[0]} candidates and"
-                f" {self.byte_count:,} of {self._max[1]:,} bytes are waiting.",
-                reason=pb.ERROR_REASON_QUEUE_FULL,
-                retry_after_s=RETRY_AFTER_S,
-            )
-        self.count += count
-        self.byte_count += byte_count
-
-    def release(self, count: int, byte_count: int) -> None:
-        """Give room back."""
-        self.count -= count
-        self.byte_count -= byte_count
-
-
-@dataclass(eq=False)
-class Ticket:
-    """A task's place in the queue.
-
-    Attributes:
-        task: what is to be judged.
-        arrived: when it was submitted, by the monotonic clock.
-        started: when a worker took it; None while it waits.
-        abandoned: nobody waits for the answer any more.
-        answer: what it came to.
-    """
-
-    task: CritiqueTask
-    arrived: float = field(default_factory=time.monotonic)
-    started: float | None = None
-    abandoned: bool = False
-    answer: asyncio.Future[Outcome] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-
-
 class Batcher:
-    """One critic's queue and the tasks that work it off.
+    """One critic's queue, and the task that works it off.
 
     Args:
         executor: where the critic runs.
-        workers: batches that may run at the same time.
-        max_batch: most candidates of one batch.
+        device: whose places it needs; one batch on each.
+        size: most candidates of one batch.
+        wait_s: longest time that a batch waits for candidates that are being decoded.
     """
 
-    def __init__(self, executor: Executor, *, workers: int, max_batch: int) -> None:
-        self._executor = executor
-        self._max_batch = max_batch
-        self._waiting: deque[Ticket] = deque()
-        self._arrival = asyncio.Condition()
-        self._workers = workers
-        self._runners = [asyncio.create_task(self._work_off()) for _ in range(workers)]
+    def __init__(self, executor: Executor, device: Device, size: BatchSize, wait_s: float = 0.0) -> None:
+        self._executor, self._device = executor, device
+        self._size, self._wait_s = size, wait_s
+        self._queue = TicketQueue()
+        self._expected = 0
+        self._news = asyncio.Event()
+        self._running: set[asyncio.Task[None]] = set()
+        self._dispatcher = asyncio.create_task(self._dispatch())
+
+    @contextlib.contextmanager
+    def expecting(self) -> Iterator[None]:
+        """A candidate is on its way to `submit`, as long as the block lasts."""
+        self._expected += 1
+        try:
+            yield
+        finally:
+            self._expected -= 1
+            self._news.set()
+
+    async def prepare(self, edit: DecodedEdit) -> Any:
+        """`Executor.prepare` on a place of the device. Cancelling the wait takes it back unless it has begun.
+
+        Raises:
+            EditCriticError: the critic refuses the edit, or failed on it.
+        """
+        place = await self._device.enter("prepare")
+        work = asyncio.ensure_future(self._executor.prepare(edit))
+
+        def leave(done: asyncio.Future[Any]) -> None:
+            place.leave()
+            # A failure that nobody waits for any more is no news for the log.
+            _ = done.cancelled() or done.exception()
+
+        work.add_done_callback(leave)
+        # Shielded: a thread cannot be called back, and its place is taken until it is done.
+        return await asyncio.shield(work)
 
     async def submit(self, ticket: Ticket) -> pb.Critique:
         """Wait for a task's critique. Cancelling the wait takes the task back.
@@ -115,61 +91,87 @@ class Batcher:
         Raises:
             EditCriticError: why the task could not be judged.
         """
-        async with self._arrival:
-            self._waiting.append(ticket)
-            self._arrival.notify()
+        self._queue.add(ticket)
+        self._news.set()
         try:
             outcome = await ticket.answer
         finally:
             ticket.abandoned = True
+            if ticket.started is None:
+                self._queue.discard(ticket)
         if isinstance(outcome, EditCriticError):
             raise outcome
-        return self._timed(outcome, ticket)
+        return _timed(outcome, ticket)
 
     async def close(self) -> None:
-        """Stop the workers; what waits is never judged."""
-        for runner in self._runners:
-            runner.cancel()
-        await asyncio.gather(*self._runners, return_exceptions=True)
+        """Stop; what waits is never judged."""
+        tasks = [self._dispatcher, *self._running]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _work_off(self) -> None:
+    async def _dispatch(self) -> None:
         while True:
-            batch = await self._next_batch()
-            try:
-                tasks = [ticket.task for ticket in batch]
-                outcomes = await self._executor.critique(tasks, partial(_all_abandoned, batch))
-                for ticket, outcome in zip(batch, outcomes, strict=True):
-                    _answer(ticket, outcome)
-            except Exception as error:
-                for ticket in batch:
-                    _answer(ticket, error)
+            await self._until(lambda: len(self._queue) > 0)
+            if self._device.is_free:
+                await self._gather()
+            place = await self._device.enter("judge")
+            batch = self._next_batch()
+            if not batch:
+                place.leave()
+                continue
+            task = asyncio.create_task(self._run(batch, place))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
 
-    async def _next_batch(self) -> list[Ticket]:
-        async with self._arrival:
-            while True:
-                live = [ticket for ticket in self._waiting if not ticket.abandoned]
-                size = min(self._max_batch, math.ceil(len(live) / self._workers))
-                batch, rest = live[:size], live[size:]
-                self._waiting = deque(rest)
-                if batch:
-                    break
-                await self._arrival.wait()
-            if rest:
-                self._arrival.notify()
-        for ticket in batch:
+    async def _gather(self) -> None:
+        """Wait for candidates that are on their way, while the batch has room for them."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(
+                self._until(lambda: self._expected == 0 or len(self._queue) >= self._size.current),
+                self._wait_s,
+            )
+
+    async def _until(self, is_so: Callable[[], bool]) -> None:
+        while not is_so():
+            self._news.clear()
+            await self._news.wait()
+
+    def _next_batch(self) -> list[Ticket]:
+        batch: list[Ticket] = []
+        size = min(self._size.current, math.ceil(len(self._queue) / self._device.places))
+        while len(batch) < size and (ticket := self._queue.take()) is not None:
             ticket.started = time.monotonic()
+            if ticket.is_live:
+                batch.append(ticket)
+            else:
+                _answer(ticket, _too_late())
         return batch
 
-    @staticmethod
-    def _timed(critique: pb.Critique, ticket: Ticket) -> pb.Critique:
-        started = ticket.started or ticket.arrived
-        critique.timings.queue_ms = (started - ticket.arrived) * 1000
-        critique.timings.critique_ms = (time.monotonic() - started) * 1000
-        return critique
+    async def _run(self, batch: Sequence[Ticket], place: Place) -> None:
+        began = time.monotonic()
+        try:
+            tasks = [ticket.task for ticket in batch]
+            outcomes = await self._executor.critique(tasks, partial(_nobody_waits, batch))
+            for ticket, outcome in zip(batch, outcomes, strict=True):
+                _answer(ticket, outcome)
+        except Exception as error:
+            for ticket in batch:
+                _answer(ticket, error)
+        finally:
+            place.leave()
+        self._size.note(len(batch), time.monotonic() - began)
 
 
-def _all_abandoned(batch: Sequence[Ticket]) -> bool:
-    return all(ticket.abandoned for ticket in batch)
+def _timed(critique: pb.Critique, ticket: Ticket) -> pb.Critique:
+    started = ticket.started or ticket.arrived
+    critique.timings.queue_ms = (started - ticket.arrived) * 1000
+    critique.timings.critique_ms = (time.monotonic() - started) * 1000
+    return critique
+
+
+def _nobody_waits(batch: Sequence[Ticket]) -> bool:
+    return not any(ticket.is_live for ticket in batch)
 
 
 def _answer(ticket: Ticket, outcome: Outcome | Exception) -> None:
@@ -179,3 +181,9 @@ def _answer(ticket: Ticket, outcome: Outcome | Exception) -> None:
         ticket.answer.set_exception(outcome)
     else:
         ticket.answer.set_result(outcome)
+
+
+def _too_late() -> DeadlineExceeded:
+    return DeadlineExceeded(
+        "the time for this candidate passed before its turn came.", reason=pb.ERROR_REASON_BUDGET_EXCEEDED
+    )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from importlib import metadata
 from typing import Any, TypeAlias
 
 import grpc.aio
 from google.protobuf.message import Message
 
+from editcritic.server.admission import Caller, StreamLimit, caller_of
 from editcritic.server.callers import current_caller
 from editcritic.server.critics.base import Outcome
 from editcritic.server.decoding import check_id
@@ -21,7 +23,7 @@ from editcritic.server.settings import PROTOCOL_REVISION
 from editcritic.server.verdicts import VerdictStore
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import critic_pb2_grpc
-from editcritic.v1.errors import EditCriticError, InvalidInput, Overloaded, ProtocolError, ServerUnavailable
+from editcritic.v1.errors import EditCriticError, InvalidInput, ProtocolError, ServerUnavailable
 
 __all__ = ["CriticService"]
 
@@ -44,6 +46,7 @@ class CriticService(critic_pb2_grpc.CriticServiceServicer):
         self._hosts = hosts
         self._verdicts = verdicts
         self._sessions: weakref.WeakSet[CritiqueSession] = weakref.WeakSet()
+        self._streams = StreamLimit(hosts.settings.max_streams)
         self._is_stopping = False
 
     def announce_shutdown(self, grace_s: float) -> None:
@@ -56,7 +59,7 @@ class CriticService(critic_pb2_grpc.CriticServiceServicer):
         """Judge one candidate."""
         _require(request, "edit", "candidate")
         progress = request.progress if request.HasField("progress") else None
-        edit = await self._open(request.edit, request.options)
+        edit = await self._open(request.edit, request.options, caller_of(context))
         try:
             timeout_s = context.time_remaining()
             critique = await edit.critique(request.candidate, progress, timeout_s=timeout_s)
@@ -68,29 +71,29 @@ class CriticService(critic_pb2_grpc.CriticServiceServicer):
         self, request_iterator: AsyncIterator[pb.CritiqueStreamRequest], context: Context
     ) -> AsyncIterator[pb.CritiqueStreamResponse]:
         """Judge candidates of one edit while they are produced."""
-        settings = self._hosts.settings
-        if len(self._sessions) >= settings.max_streams:
-            raise Overloaded(
-                f"{settings.max_streams} streams are open, which is all that this server takes.",
-                reason=pb.ERROR_REASON_TOO_MANY_STREAMS,
-                retry_after_s=1.0,
-            )
-        session = CritiqueSession(request_iterator, self._open, settings)
+        caller = caller_of(context)
+        self._streams.enter(caller)
+        ending = ExitStack()
+        ending.callback(self._streams.leave, caller)
+        session = CritiqueSession(
+            request_iterator, lambda edit, options: self._open(edit, options, caller), self._hosts.settings
+        )
         self._sessions.add(session)
+        ending.callback(self._sessions.discard, session)
+        ending.callback(session.abort)
         # A call that is cancelled while an answer is being written never enters our `finally`.
-        context.add_done_callback(lambda _context: session.abort())  # type: ignore[arg-type]
+        context.add_done_callback(lambda _context: ending.close())  # type: ignore[arg-type]
         try:
             async for event in session.events():
                 yield event
         finally:
-            session.abort()
-            self._sessions.discard(session)
+            ending.close()
 
     async def Rank(self, request: pb.RankRequest, context: Context) -> pb.RankResponse:
         """Order candidates of one edit."""
         _require(request, "edit")
         names = self._check_candidates(request)
-        edit = await self._open(request.edit, request.options)
+        edit = await self._open(request.edit, request.options, caller_of(context))
         window = asyncio.Semaphore(current_caller().window(_RANK_WINDOW))
         try:
             outcomes = await asyncio.gather(
@@ -122,7 +125,7 @@ class CriticService(critic_pb2_grpc.CriticServiceServicer):
         created = await asyncio.to_thread(self._verdicts.record, request)
         return pb.RecordVerdictResponse(created=created)
 
-    async def _open(self, edit: pb.Edit, options: pb.CritiqueOptions) -> OpenedEdit:
+    async def _open(self, edit: pb.Edit, options: pb.CritiqueOptions, caller: Caller) -> OpenedEdit:
         if self._is_stopping:
             raise ServerUnavailable(
                 "the server is stopping; open the edit elsewhere or a little later.",
@@ -130,7 +133,7 @@ class CriticService(critic_pb2_grpc.CriticServiceServicer):
                 retry_after_s=1.0,
             )
         try:
-            return await self._hosts.open(edit, options)
+            return await self._hosts.open(edit, options, caller)
         except InvalidInput as error:
             raise error if error.field.startswith("options.") else error.in_field("edit") from error
 

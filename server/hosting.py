@@ -10,12 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from editcritic.server.batcher import Admission, Batcher, Executor, Ticket
+from editcritic.server.admission import NOBODY, Admission, Caller
+from editcritic.server.batch_size import BatchSize
+from editcritic.server.batcher import Batcher
 from editcritic.server.callers import current_caller
 from editcritic.server.critics import critic_name, load_critic
-from editcritic.server.critics.base import CritiqueTask, DecodedCandidate, DecodedEdit
+from editcritic.server.critics.base import Critic, CritiqueTask, DecodedCandidate, DecodedEdit
 from editcritic.server.decoding import check_options, decode_candidate, decode_edit, decoded_byte_count
+from editcritic.server.device import Devices
 from editcritic.server.executors.local import LocalExecutor
+from editcritic.server.queueing import Ticket
 from editcritic.server.settings import ServerSettings
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import DeadlineExceeded, EditCriticError, NotFound, ProtocolError
@@ -31,24 +35,27 @@ _DECODING_THREADS = 2
 
 @dataclass(frozen=True, eq=False)
 class CriticHost:
-    """One critic of the server: who it is, where it runs, what waits for it."""
+    """One critic of the server: who it is, and what waits for it."""
 
     info: pb.CriticInfo
-    executor: Executor
     batcher: Batcher
 
 
 class Hosts:
-    """All critics of a server and what they share: threads, room, settings.
+    """All critics of a server and what they share: devices, threads, room, settings.
 
     Args:
         settings: of the server.
+
+    Attributes:
+        devices: whose places critics and engines share.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
         self.admission = Admission(settings.max_queued, settings.max_queued_bytes)
-        self._judging = ThreadPoolExecutor(settings.workers, thread_name_prefix="critic")
+        self.devices = Devices(settings.workers)
+        self._judging: dict[str, ThreadPoolExecutor] = {}
         self._decoding = ThreadPoolExecutor(_DECODING_THREADS, thread_name_prefix="decode")
         self._by_name: dict[str, CriticHost] = {}
 
@@ -56,23 +63,19 @@ class Hosts:
         """Load every critic of the settings. One that fails is logged and left out; the others serve."""
         for spec in self.settings.critics:
             try:
-                critic = await self.run(self._judging, load_critic, spec)
+                critic = await self.decode(load_critic, spec)
+                self._by_name[critic_name(spec)] = self._hosted(critic)
             except EditCriticError as error:
                 _log.error("the critic %r could not be loaded: %s", spec, error.message)
-                continue
             except Exception:
                 _log.exception("the critic %r could not be loaded", spec)
-                continue
-            executor = LocalExecutor(critic, self._judging)
-            batcher = Batcher(executor, workers=self.settings.workers, max_batch=self.settings.max_batch)
-            self._by_name[critic_name(spec)] = CriticHost(critic.info, executor, batcher)
 
     async def close(self) -> None:
         """Stop all queues and threads; running work is told that it is cancelled."""
         for host in self._by_name.values():
             await host.batcher.close()
-        self._judging.shutdown(wait=False, cancel_futures=True)
-        self._decoding.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._decoding, *self._judging.values()):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def infos(self) -> list[pb.CriticInfo]:
         """The loaded critics, the default first."""
@@ -101,31 +104,42 @@ class Hosts:
             field="options.critic",
         )
 
-    async def open(self, edit: pb.Edit, options: pb.CritiqueOptions) -> OpenedEdit:
+    def _hosted(self, critic: Critic) -> CriticHost:
+        settings, info = self.settings, critic.info
+        device = self.devices.device(info.device)
+        pool = self._judging.setdefault(
+            info.device, ThreadPoolExecutor(device.places, thread_name_prefix=f"critic-{info.device}")
+        )
+        size = BatchSize(min(settings.max_batch, info.batch_count), settings.batch_target_s)
+        return CriticHost(info, Batcher(LocalExecutor(critic, pool), device, size, settings.batch_wait_s))
+
+    async def open(self, edit: pb.Edit, options: pb.CritiqueOptions, caller: Caller = NOBODY) -> OpenedEdit:
         """Decode an edit and begin to prepare it.
+
+        Args:
+            edit: as it came.
+            options: as they came.
+            caller: who has to find room for it.
 
         Raises:
             EditCriticError: the edit or the options are refused, or there is no room.
         """
         options = check_options(options)
         host = self.host(options.critic)
-        byte_count = await self.decode(decoded_byte_count, edit, self.settings.images)
-        self.admission.reserve(0, byte_count)
-        try:
-            decoded = await self.decode(decode_edit, edit, self.settings)
-        except BaseException:
-            self.admission.release(0, byte_count)
-            raise
-        return OpenedEdit(self, host, decoded, options, byte_count)
+        # An edit that is being opened counts as an item, so that no stage holds an unbounded number of calls.
+        with self.admission.room(1, edit.ByteSize(), caller):
+            byte_count = await self.decode(decoded_byte_count, edit, self.settings.images)
+            self.admission.reserve(0, byte_count, caller)
+            try:
+                decoded = await self.decode(decode_edit, edit, self.settings)
+            except BaseException:
+                self.admission.release(0, byte_count, caller)
+                raise
+        return OpenedEdit(self, host, decoded, options, byte_count, caller)
 
     async def decode(self, function: Callable[..., _Result], *args: Any) -> _Result:
         """Run a decoding function off the event loop."""
-        return await self.run(self._decoding, function, *args)
-
-    @staticmethod
-    async def run(pool: ThreadPoolExecutor, function: Callable[..., _Result], *args: Any) -> _Result:
-        """Run a function on a pool of threads."""
-        return await asyncio.get_running_loop().run_in_executor(pool, function, *args)
+        return await asyncio.get_running_loop().run_in_executor(self._decoding, function, *args)
 
 
 class OpenedEdit:
@@ -135,21 +149,28 @@ class OpenedEdit:
     """
 
     def __init__(
-        self, hosts: Hosts, host: CriticHost, edit: DecodedEdit, options: pb.CritiqueOptions, byte_count: int
+        self,
+        hosts: Hosts,
+        host: CriticHost,
+        edit: DecodedEdit,
+        options: pb.CritiqueOptions,
+        byte_count: int,
+        caller: Caller,
     ) -> None:
         self.host = host
         self.edit = edit
+        self._caller = caller
         self._hosts = hosts
         self._options = options
         self._byte_count = byte_count
-        self._prepared: asyncio.Future[Any] = asyncio.ensure_future(host.executor.prepare(edit))
+        self._prepared: asyncio.Future[Any] = asyncio.ensure_future(host.batcher.prepare(edit))
         # Nobody may ever ask for it; a failure nobody saw is no news for the log.
         self._prepared.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def close(self) -> None:
         """Give the edit's room back. Safe to call twice."""
         self._prepared.cancel()
-        self._hosts.admission.release(0, self._byte_count)
+        self._hosts.admission.release(0, self._byte_count, self._caller)
         self._byte_count = 0
 
     async def critique(
@@ -174,9 +195,12 @@ class OpenedEdit:
         allowed = [self._hosts.settings.max_budget_s]
         allowed += [self._options.budget_ms / 1000] if self._options.budget_ms else []
         allowed += [timeout_s] if timeout_s is not None else []
+        deadline = time.monotonic() + min(allowed)
         try:
             with current_caller().item():
-                return await asyncio.wait_for(self._critique(candidate, progress, on_ticket), min(allowed))
+                return await asyncio.wait_for(
+                    self._critique(candidate, progress, deadline, on_ticket), min(allowed)
+                )
         except asyncio.TimeoutError as error:
             raise DeadlineExceeded(
                 f"the candidate was not judged within {min(allowed):.3g} s.",
@@ -187,30 +211,33 @@ class OpenedEdit:
         self,
         candidate: pb.Candidate,
         progress: pb.DenoisingProgress | None,
+        deadline: float,
         on_ticket: Callable[[Ticket], None],
     ) -> pb.Critique:
         hosts, began = self._hosts, time.monotonic()
-        byte_count = await hosts.decode(decoded_byte_count, candidate, hosts.settings.images)
-        # A crop is pasted into a copy of the whole source.
-        byte_count = max(byte_count, self.edit.source.nbytes)
-        hosts.admission.reserve(1, byte_count)
-        try:
-            decoded = await hosts.decode(
-                decode_candidate, candidate, progress, self.edit.source, hosts.settings
-            )
-            decoding_done = time.monotonic()
-            critique = await self._submit(decoded, on_ticket)
-            critique.timings.decode_ms = (decoding_done - began) * 1000
-        finally:
-            hosts.admission.release(1, byte_count)
+        # A crop is pasted into a copy of the whole source. Reserved before any work, so that refusals are cheap.
+        expected = self.edit.source.nbytes
+        with hosts.admission.room(1, expected, self._caller):
+            with self.host.batcher.expecting():
+                byte_count = await hosts.decode(decoded_byte_count, candidate, hosts.settings.images)
+                with hosts.admission.room(0, max(0, byte_count - expected), self._caller):
+                    decoded = await hosts.decode(
+                        decode_candidate, candidate, progress, self.edit.source, hosts.settings
+                    )
+            decoded_at = time.monotonic()
+            critique = await self._submit(decoded, deadline, on_ticket)
+        critique.timings.decode_ms = (decoded_at - began) * 1000
         return critique
 
-    async def _submit(self, decoded: DecodedCandidate, on_ticket: Callable[[Ticket], None]) -> pb.Critique:
+    async def _submit(
+        self, decoded: DecodedCandidate, deadline: float, on_ticket: Callable[[Ticket], None]
+    ) -> pb.Critique:
         began = time.monotonic()
         # Shielded: one candidate that gives up must not take the preparation from the others.
         prepared = await asyncio.shield(self._prepared)
         prepare_s = time.monotonic() - began
-        ticket = Ticket(CritiqueTask(self.edit, prepared, decoded, self._options))
+        task = CritiqueTask(self.edit, prepared, decoded, self._options)
+        ticket = Ticket(task, self._caller, deadline)
         on_ticket(ticket)
         critique = await self.host.batcher.submit(ticket)
         critique.candidate_id = decoded.candidate_id

@@ -11,10 +11,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
-from editcritic.server.batcher import Ticket
 from editcritic.server.callers import current_caller
 from editcritic.server.decoding import check_id
 from editcritic.server.hosting import OpenedEdit
+from editcritic.server.queueing import Ticket
 from editcritic.server.settings import PROTOCOL_REVISION, ServerSettings
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import (
@@ -72,6 +72,7 @@ class CritiqueSession:
         self._unreturned_credit = 0
         self._totals = pb.EditClosed()
         self._outbox: asyncio.Queue[_Event | Exception] = asyncio.Queue()
+        self._is_over = False
         self._reader: asyncio.Task[None] | None = None
         self._last_activity = time.monotonic()
 
@@ -85,7 +86,10 @@ class CritiqueSession:
         try:
             while True:
                 event = await self._next_event()
+                given_up = asyncio.get_running_loop().call_later(self._settings.idle_timeout_s, self.abort)
                 yield event
+                given_up.cancel()
+                self._check_read()
                 if event.WhichOneof("event") == "closed":
                     return
                 if self._returns_credit(event):
@@ -94,15 +98,23 @@ class CritiqueSession:
             self.abort()
 
     def abort(self) -> None:
-        """Take back all work and room. Safe to call twice."""
+        """Take back all work and room, and forget what is unread. Safe to call twice."""
         if self._reader is not None:
             self._reader.cancel()
         for pending in self._pending:
             if pending.task is not None:
                 pending.task.cancel()
         self._pending.clear()
+        self._is_over = True
+        while not self._outbox.empty():
+            self._outbox.get_nowait()
         if self._edit is not None:
             self._edit.close()
+
+    @property
+    def unread_count(self) -> int:
+        """Events that wait for the client to read them; at most its credit and a few of the server's own."""
+        return self._outbox.qsize()
 
     def announce_shutdown(self, grace_s: float) -> None:
         """Tell the client that the server is stopping."""
@@ -119,6 +131,13 @@ class CritiqueSession:
                 raise event
             return event
 
+    def _check_read(self) -> None:
+        if self._is_over:
+            raise DeadlineExceeded(
+                f"the answers were not read for {self._settings.idle_timeout_s:.0f} s; read while you send.",
+                reason=pb.ERROR_REASON_STREAM_IDLE,
+            )
+
     def _check_idle(self) -> None:
         idle_s = time.monotonic() - self._last_activity
         if not self._pending and idle_s >= self._settings.idle_timeout_s:
@@ -128,7 +147,7 @@ class CritiqueSession:
             )
 
     def _returns_credit(self, event: _Event) -> bool:
-        if event.WhichOneof("event") in ("critique", "candidate_error", "dropped"):
+        if _is_answer(event):
             self._unreturned_credit += 1
         return self._unreturned_credit > self._window // 4
 
@@ -274,6 +293,10 @@ class CritiqueSession:
         self._answer(pending, _Event(dropped=message))
         if pending.task is not None and pending.task is not asyncio.current_task():
             pending.task.cancel()
+
+
+def _is_answer(event: _Event) -> bool:
+    return event.WhichOneof("event") in ("critique", "candidate_error", "dropped")
 
 
 def _protocol_error(message: str) -> ProtocolError:

@@ -33,17 +33,23 @@ class ServerSettings:
         port: port to listen on; 0 takes a free one.
         critics: names of the registry to offer, or `network@folder` for weights of your own, or
             `multimodal@folder?bits=4` with options; the first is the default.
-        workers: threads that judge; by default one for each core, as NumPy and OpenCV release the GIL.
-        max_batch: most candidates of one call into a critic.
+        workers: threads that judge on the CPU, which engines on it share; by default one for each core, as NumPy and
+            OpenCV release the GIL. Any other device has one.
+        max_batch: most candidates of one call into a critic that gains by batches; others get one at a time.
+        batch_target_s: time that a batch may take; batches shrink until they keep it.
+        batch_wait_s: longest time that a batch waits, on a free device, for candidates that are being decoded.
         images: what may be decoded.
         max_message_bytes: largest request; a source, a candidate and their masks fit in.
         max_prompt_chars: longest prompt; about four times what T5-type text encoders read.
         max_candidates: most candidates of one Rank.
         max_pending: unanswered candidates and previews of one stream.
-        max_queued: waiting and running candidates over all callers.
+        max_queued: waiting and running candidates over all callers; of this and the next two, one caller may have
+            three quarters.
         max_queued_bytes: decoded bytes of open edits and waiting candidates over all callers.
         max_streams: open streams over all callers.
-        idle_timeout_s: a stream on which nothing happens for so long is closed.
+        idle_timeout_s: a stream on which nothing happens for so long, or whose answers are not read, is closed.
+        keepalive_s: a connection without a sign of life for so long is asked for one.
+        keepalive_timeout_s: time to answer it; past it the connection is dead and its work is dropped.
         max_budget_s: longest time of one critique.
         grace_s: time that open calls get to finish when the server stops.
         verdicts_path: SQLite file of verdicts; None keeps none.
@@ -64,6 +70,8 @@ class ServerSettings:
     critics: tuple[str, ...] = (DEFAULT_CRITIC,)
     workers: int = field(default_factory=lambda: max(1, os.cpu_count() or 1))
     max_batch: int = 16
+    batch_target_s: float = 0.2
+    batch_wait_s: float = 0.002
     images: ImageLimits = field(default_factory=ImageLimits)
     max_message_bytes: int = 48 * 2**20
     max_prompt_chars: int = 4096
@@ -71,8 +79,10 @@ class ServerSettings:
     max_pending: int = 32
     max_queued: int = 256
     max_queued_bytes: int = 2 * 2**30
-    max_streams: int = 1024
+    max_streams: int = 4096
     idle_timeout_s: float = 600.0
+    keepalive_s: float = 60.0
+    keepalive_timeout_s: float = 20.0
     max_budget_s: float = 120.0
     grace_s: float = 10.0
     verdicts_path: Path | None = None

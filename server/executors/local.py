@@ -11,6 +11,7 @@ from concurrent.futures import Executor as ThreadPool
 from typing import Any
 
 from editcritic.server.critics.base import Critic, CritiqueTask, DecodedEdit, Outcome
+from editcritic.server.executors.memory import free_device_memory, is_out_of_memory
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import EditCriticError, Overloaded, ServerFault
 
@@ -54,12 +55,20 @@ class LocalExecutor:
 
     def _critique(self, tasks: Sequence[CritiqueTask], is_cancelled: Callable[[], bool]) -> list[Outcome]:
         try:
-            outcomes = self._critic.critique(tasks, is_cancelled)
+            return self._checked_all(tasks, self._critic.critique(tasks, is_cancelled))
         except Exception as error:
-            if len(tasks) == 1:
-                return [_as_outcome(error, self._critic)]
-            # One bad candidate must not cost its batch mates their answer.
-            return [self._critique([task], is_cancelled)[0] for task in tasks]
+            out_of_memory = is_out_of_memory(error)
+            alone: list[Outcome] = [_as_outcome(error, self._critic)] if len(tasks) == 1 else []
+        # Past the handler, because the exception's frames hold the memory that is missing.
+        if out_of_memory:
+            free_device_memory()
+        if alone:
+            return alone
+        # One candidate that is bad, or too large, must not cost its batch mates their answer.
+        parts = _halves(tasks) if out_of_memory else [[task] for task in tasks]
+        return [outcome for part in parts for outcome in self._critique(part, is_cancelled)]
+
+    def _checked_all(self, tasks: Sequence[CritiqueTask], outcomes: list[Outcome]) -> list[Outcome]:
         if len(outcomes) != len(tasks):
             _log.error("critic %s gave %d outcomes for %d tasks", self._name, len(outcomes), len(tasks))
             return [_fault(self._critic, _incident()) for _ in tasks]
@@ -75,6 +84,10 @@ class LocalExecutor:
     @property
     def _name(self) -> str:
         return self._critic.info.identity.name
+
+
+def _halves(tasks: Sequence[CritiqueTask]) -> list[Sequence[CritiqueTask]]:
+    return [tasks[: len(tasks) // 2], tasks[len(tasks) // 2 :]]
 
 
 def _scores_are_sound(scores: pb.Scores) -> bool:
@@ -94,9 +107,9 @@ def _as_outcome(error: Exception, critic: Critic) -> EditCriticError:
         return error
     incident = _incident()
     _log.error("incident %s: critic %s failed", incident, critic.info.identity.name, exc_info=error)
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return Overloaded(
-            "the critic ran out of memory on this candidate; send a smaller crop.",
+            "the device ran out of memory on this candidate alone; send a smaller crop.",
             reason=pb.ERROR_REASON_DEVICE_OUT_OF_MEMORY,
             metadata={"incident": incident},
         )

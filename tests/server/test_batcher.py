@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from editcritic.server.batcher import Admission, Batcher, Ticket
+from editcritic.server.batch_size import BatchSize
+from editcritic.server.batcher import Batcher
 from editcritic.server.critics.base import CritiqueTask, DecodedCandidate, DecodedEdit, Outcome
+from editcritic.server.device import Device
+from editcritic.server.queueing import Ticket
 from editcritic.v1 import critic_pb2 as pb
-from editcritic.v1.errors import Overloaded, ServerFault
+from editcritic.v1.errors import DeadlineExceeded, ServerFault
 
 PIXELS = np.zeros((8, 8, 3), np.uint8)
 EDIT = DecodedEdit("e", PIXELS, np.ones((8, 8), np.float32))
@@ -23,16 +26,19 @@ class RecordingExecutor:
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
+        self.prepared: list[str] = []
+        self.is_cancelled: Callable[[], bool] = lambda: False
         self.may_answer = asyncio.Event()
         self.outcome: Callable[[str], Outcome] = lambda name: pb.Critique(candidate_id=name)
 
     async def prepare(self, edit: DecodedEdit) -> Any:
-        return None
+        self.prepared.append(edit.edit_id)
 
     async def critique(
         self, tasks: Sequence[CritiqueTask], is_cancelled: Callable[[], bool]
     ) -> list[Outcome]:
         self.batches.append([task.candidate.candidate_id for task in tasks])
+        self.is_cancelled = is_cancelled
         await self.may_answer.wait()
         return [self.outcome(task.candidate.candidate_id) for task in tasks]
 
@@ -44,7 +50,7 @@ def executor() -> RecordingExecutor:
 
 @pytest.fixture
 async def batcher(executor: RecordingExecutor) -> AsyncIterator[Batcher]:
-    one_worker = Batcher(executor, workers=1, max_batch=3)
+    one_worker = Batcher(executor, Device(1), BatchSize(3, target_s=60.0))
     yield one_worker
     await one_worker.close()
 
@@ -74,7 +80,7 @@ async def test_what_waits_is_batched_up_to_the_limit(batcher: Batcher, executor:
 
 
 async def test_what_waits_is_shared_among_workers(executor: RecordingExecutor) -> None:
-    two_workers = Batcher(executor, workers=2, max_batch=16)
+    two_workers = Batcher(executor, Device(2), BatchSize(16, target_s=60.0))
     busy = await submit(two_workers, "a") + await submit(two_workers, "b")
     waiting = await submit(two_workers, "cdef")
     executor.may_answer.set()
@@ -121,14 +127,67 @@ async def test_an_executor_that_breaks_fails_its_batch_and_the_next_one_runs(
     assert (await fine).candidate_id == "b"
 
 
-def test_room_is_taken_whole_or_not_at_all() -> None:
-    admission = Admission(max_count=2, max_bytes=100)
-    admission.reserve(1, 60)
-    with pytest.raises(Overloaded):
-        admission.reserve(1, 60)
-    admission.reserve(1, 40)
-    with pytest.raises(Overloaded):
-        admission.reserve(1, 0)
-    admission.release(1, 40)
-    admission.reserve(1, 40)
-    assert (admission.count, admission.byte_count) == (2, 100)
+async def test_a_batch_is_made_when_there_is_a_place_for_it_and_not_before(
+    executor: RecordingExecutor,
+) -> None:
+    """What leaves while the device is busy is in no batch, and what comes late is in the next."""
+    device = Device(1)
+    batcher = Batcher(executor, device, BatchSize(4, target_s=60.0))
+    busy = await device.enter("refine")
+    left, stays = await submit(batcher, "ab")
+    left.cancel()
+    (late,) = await submit(batcher, "c")
+    assert executor.batches == []
+    busy.leave()
+    executor.may_answer.set()
+    await asyncio.gather(stays, late)
+    await batcher.close()
+    assert executor.batches == [["b", "c"]]
+
+
+async def test_work_whose_time_has_passed_is_never_started(
+    batcher: Batcher, executor: RecordingExecutor
+) -> None:
+    running = await submit(batcher, "a")
+    late = ticket("late")
+    late.deadline = late.arrived
+    waiting = asyncio.create_task(batcher.submit(late))
+    (other,) = await submit(batcher, "b")
+    executor.may_answer.set()
+    with pytest.raises(DeadlineExceeded):
+        await waiting
+    await asyncio.gather(*running, other)
+    assert executor.batches == [["a"], ["b"]]
+
+
+async def test_running_work_is_told_once_nobody_waits_or_its_time_has_passed(
+    batcher: Batcher, executor: RecordingExecutor
+) -> None:
+    first, second = ticket("a"), ticket("b")
+    tasks = [asyncio.create_task(batcher.submit(each)) for each in (first, second)]
+    await settled()
+    assert executor.batches == [["a", "b"]]
+    assert not executor.is_cancelled()
+    tasks[0].cancel()
+    await settled()
+    assert not executor.is_cancelled(), "the batch mate is still waited for"
+    second.deadline = second.arrived
+    assert executor.is_cancelled()
+    executor.may_answer.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_an_edit_that_is_given_up_while_the_device_is_busy_is_never_prepared(
+    executor: RecordingExecutor,
+) -> None:
+    device = Device(1)
+    batcher = Batcher(executor, device, BatchSize(1, target_s=60.0))
+    busy = await device.enter("refine")
+    preparing = asyncio.create_task(batcher.prepare(EDIT))
+    await settled()
+    preparing.cancel()
+    await settled()
+    busy.leave()
+    await batcher.close()
+    assert executor.prepared == []
+    assert device.is_free

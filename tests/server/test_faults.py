@@ -7,14 +7,19 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar
 
 import grpc
 import grpc.aio
+import numpy as np
 import pytest
 
+from editcritic.server.critics.base import CritiqueTask, DecodedCandidate, DecodedEdit
 from editcritic.server.critics.dummy import DummyCritic
+from editcritic.server.executors.local import LocalExecutor
 from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.errors import EditCriticError
 from tests.server.speaking import Stream, refusal
 from tests.server.test_stream import wait_until
 
@@ -121,12 +126,75 @@ async def test_a_critic_that_cannot_be_loaded_leaves_the_others_serving(
         assert error.reason == pb.ERROR_REASON_CRITIC_UNAVAILABLE
 
 
+class SmallDevice(DummyCritic):
+    """Has memory for two candidates at a time, and none for bright ones."""
+
+    asked: ClassVar[list[list[int]]] = []
+    error: ClassVar[Exception] = MemoryError()
+    room = 2
+
+    @property
+    def info(self) -> pb.CriticInfo:
+        told = super().info
+        told.batch_count = 8
+        return told
+
+    def critique(self, tasks: Any, is_cancelled: Callable[[], bool]) -> Any:
+        levels = [int(task.candidate.image[32, 32, 0]) for task in tasks]
+        self.asked.append(levels)
+        if len(tasks) > self.room or max(levels) > 200:
+            raise self.error
+        return super().critique(tasks, is_cancelled)
+
+
+def torch_out_of_memory() -> Exception:
+    import torch
+
+    return torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), torch_out_of_memory(), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+)
+async def test_a_batch_that_does_not_fit_is_halved_and_only_what_never_fits_fails(error: Exception) -> None:
+    SmallDevice.asked, SmallDevice.error = [], error
+    critic, mask = SmallDevice(), np.ones((64, 64), np.float32)
+    edit = DecodedEdit("e", np.zeros((64, 64, 3), np.uint8), mask)
+    levels = [10, 20, 255, 40, 50, 60, 70, 80]
+    tasks = [
+        CritiqueTask(edit, None, DecodedCandidate(str(level), np.full((64, 64, 3), level, np.uint8)))
+        for level in levels
+    ]
+    with ThreadPoolExecutor(1) as pool:
+        outcomes = await LocalExecutor(critic, pool).critique(tasks, lambda: False)
+        again = await LocalExecutor(critic, pool).critique(tasks[:1], lambda: False)
+    assert [len(each) for each in SmallDevice.asked] == [8, 4, 2, 2, 1, 1, 4, 2, 2, 1]
+    failed = [outcome for outcome in outcomes if isinstance(outcome, EditCriticError)]
+    assert [each.reason for each in failed] == [pb.ERROR_REASON_DEVICE_OUT_OF_MEMORY]
+    assert [each.code for each in failed] == [grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]]
+    scores = [out.scores.overall.value for out in (*outcomes, *again) if isinstance(out, pb.Critique)]
+    assert scores == pytest.approx([level / 2.55 for level in levels if level < 200] + [10 / 2.55])
+
+
+async def test_a_server_whose_device_is_too_small_for_one_goes_on_with_the_others(
+    serving: Any, offer: Offer, edit: pb.Edit, make_candidate: MakeCandidate
+) -> None:
+    SmallDevice.asked, SmallDevice.error = [], MemoryError()
+    async with serving(critics=(offer(SmallDevice),), workers=1) as (_, stub):
+        candidates = [make_candidate(f"c{level}", level) for level in (10, 90, 255, 120)]
+        ranking = (await stub.Rank(pb.RankRequest(edit=edit, candidates=candidates))).ranking
+        assert [entry.candidate_id for entry in ranking] == ["c120", "c90", "c10", "c255"]
+        assert ranking[-1].error.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+
+
 class Dawdling(DummyCritic):
     """Never ends on its own; notes whether it was told to stop."""
 
-    was_cancelled = threading.Event()
+    was_asked, was_cancelled = threading.Event(), threading.Event()
 
     def critique(self, tasks: Any, is_cancelled: Callable[[], bool]) -> Any:
+        self.was_asked.set()
         give_up = time.monotonic() + 20
         while not is_cancelled() and time.monotonic() < give_up:
             time.sleep(0.005)
@@ -137,6 +205,7 @@ class Dawdling(DummyCritic):
 
 @pytest.fixture
 def dawdling(offer: Offer) -> type[Dawdling]:
+    Dawdling.was_asked.clear()
     Dawdling.was_cancelled.clear()
     offer(Dawdling)
     return Dawdling
@@ -159,9 +228,9 @@ async def test_a_caller_that_leaves_frees_the_worker(
 ) -> None:
     async with serving(critics=("Dawdling",), workers=1) as (server, stub):
         request = pb.CritiqueRequest(edit=edit, candidate=make_candidate())
-        call = stub.Critique(request, timeout=0.1 if how == "deadline" else None)
+        call = stub.Critique(request, timeout=1.0 if how == "deadline" else None)
         if how == "cancel":
-            await wait_until(lambda: server._hosts.admission.count == 1)
+            await wait_until(dawdling.was_asked.is_set)
             call.cancel()
         with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
             await call

@@ -273,6 +273,8 @@ class _ActionKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     """Redraw the parts of low quality, at nearly full strength."""
     ACTION_KIND_REINPAINT_MEDIUM_QUALITY: _ActionKind.ValueType  # 19
     """Inpaint the parts of medium quality again, at middling strength."""
+    ACTION_KIND_RESTORE_REGION: _ActionKind.ValueType  # 20
+    """Put one part back from the source: the edit was not meant for it."""
 
 class ActionKind(_ActionKind, metaclass=_ActionKindEnumTypeWrapper):
     """What would mend a defect."""
@@ -317,7 +319,57 @@ ACTION_KIND_REDRAW_LOW_QUALITY: ActionKind.ValueType  # 18
 """Redraw the parts of low quality, at nearly full strength."""
 ACTION_KIND_REINPAINT_MEDIUM_QUALITY: ActionKind.ValueType  # 19
 """Inpaint the parts of medium quality again, at middling strength."""
+ACTION_KIND_RESTORE_REGION: ActionKind.ValueType  # 20
+"""Put one part back from the source: the edit was not meant for it."""
 global___ActionKind = ActionKind
+
+class _Subject:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _SubjectEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Subject.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    SUBJECT_UNSPECIFIED: _Subject.ValueType  # 0
+    """Not set: nothing that is treated in its own way."""
+    SUBJECT_FACE: _Subject.ValueType  # 1
+    """A face."""
+
+class Subject(_Subject, metaclass=_SubjectEnumTypeWrapper):
+    """What a part of the edit shows."""
+
+SUBJECT_UNSPECIFIED: Subject.ValueType  # 0
+"""Not set: nothing that is treated in its own way."""
+SUBJECT_FACE: Subject.ValueType  # 1
+"""A face."""
+global___Subject = Subject
+
+class _FaceState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _FaceStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_FaceState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    FACE_STATE_UNSPECIFIED: _FaceState.ValueType  # 0
+    """Not set."""
+    FACE_STATE_NEW: _FaceState.ValueType  # 1
+    """In the candidate alone."""
+    FACE_STATE_REDRAWN: _FaceState.ValueType  # 2
+    """In the source and in the candidate."""
+    FACE_STATE_LOST: _FaceState.ValueType  # 3
+    """In the source alone, although the prompt does not ask for its removal."""
+
+class FaceState(_FaceState, metaclass=_FaceStateEnumTypeWrapper):
+    """Where a face stands."""
+
+FACE_STATE_UNSPECIFIED: FaceState.ValueType  # 0
+"""Not set."""
+FACE_STATE_NEW: FaceState.ValueType  # 1
+"""In the candidate alone."""
+FACE_STATE_REDRAWN: FaceState.ValueType  # 2
+"""In the source and in the candidate."""
+FACE_STATE_LOST: FaceState.ValueType  # 3
+"""In the source alone, although the prompt does not ask for its removal."""
+global___FaceState = FaceState
 
 class _VerdictKind:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -1386,6 +1438,7 @@ class Critique(google.protobuf.message.Message):
     PROGRESS_FIELD_NUMBER: builtins.int
     TIMINGS_FIELD_NUMBER: builtins.int
     MEASUREMENTS_FIELD_NUMBER: builtins.int
+    FACES_FIELD_NUMBER: builtins.int
     candidate_id: builtins.str
     """The candidate that was judged, as the client named it."""
     @property
@@ -1411,6 +1464,11 @@ class Critique(google.protobuf.message.Message):
     @property
     def measurements(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Measurement]:
         """Figures that are no defects but help to judge, for example the share of changed pixels."""
+    @property
+    def faces(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___FaceView]:
+        """Faces that the edit touches, each judged by itself, from left to right. Empty when there is none or the
+        critic does not look at faces; their faults stand among the defects as well.
+        """
     def __init__(
         self,
         *,
@@ -1423,11 +1481,54 @@ class Critique(google.protobuf.message.Message):
         progress: global___DenoisingProgress | None = ...,
         timings: global___Timings | None = ...,
         measurements: collections.abc.Iterable[global___Measurement] | None = ...,
+        faces: collections.abc.Iterable[global___FaceView] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["critic", b"critic", "progress", b"progress", "scores", b"scores", "timings", b"timings"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["candidate_id", b"candidate_id", "critic", b"critic", "defects", b"defects", "explanation", b"explanation", "heat_maps", b"heat_maps", "measurements", b"measurements", "progress", b"progress", "scores", b"scores", "timings", b"timings"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["candidate_id", b"candidate_id", "critic", b"critic", "defects", b"defects", "explanation", b"explanation", "faces", b"faces", "heat_maps", b"heat_maps", "measurements", b"measurements", "progress", b"progress", "scores", b"scores", "timings", b"timings"]) -> None: ...
 
 global___Critique = Critique
+
+@typing_extensions.final
+class FaceView(google.protobuf.message.Message):
+    """One face that the edit touches."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    BOX_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
+    KEEPS_IDENTITY_FIELD_NUMBER: builtins.int
+    EVIDENCE_FIELD_NUMBER: builtins.int
+    EXPLANATION_FIELD_NUMBER: builtins.int
+    @property
+    def box(self) -> global___Box:
+        """Where: in the candidate, or in the source for a face that is lost."""
+    state: global___FaceState.ValueType
+    """Whether it stands in the source, the candidate, or both."""
+    @property
+    def score(self) -> global___Score:
+        """How well it is drawn, 100 when nothing stands out. Abstained for a face that is gone."""
+    keeps_identity: builtins.bool
+    """Whether it is to stay the source's own: the source has a face here and the prompt asks for no other."""
+    @property
+    def evidence(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Measurement]:
+        """What was measured of it."""
+    explanation: builtins.str
+    """One sentence for people, written from the figures."""
+    def __init__(
+        self,
+        *,
+        box: global___Box | None = ...,
+        state: global___FaceState.ValueType = ...,
+        score: global___Score | None = ...,
+        keeps_identity: builtins.bool = ...,
+        evidence: collections.abc.Iterable[global___Measurement] | None = ...,
+        explanation: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["box", b"box", "score", b"score"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["box", b"box", "evidence", b"evidence", "explanation", b"explanation", "keeps_identity", b"keeps_identity", "score", b"score", "state", b"state"]) -> None: ...
+
+global___FaceView = FaceView
 
 @typing_extensions.final
 class CriticIdentity(google.protobuf.message.Message):
@@ -1560,6 +1661,7 @@ class Defect(google.protobuf.message.Message):
     EXPLANATION_FIELD_NUMBER: builtins.int
     ACTIONS_FIELD_NUMBER: builtins.int
     DIMENSION_FIELD_NUMBER: builtins.int
+    SUBJECT_FIELD_NUMBER: builtins.int
     kind: global___DefectKind.ValueType
     """What kind of fault. Set by the server."""
     severity: builtins.float
@@ -1577,6 +1679,8 @@ class Defect(google.protobuf.message.Message):
         """What would mend it, cheapest first."""
     dimension: global___Dimension.ValueType
     """The dimension that it lowers. Set by the server."""
+    subject: global___Subject.ValueType
+    """What the place shows, where that calls for treatment of its own; UNSPECIFIED otherwise."""
     def __init__(
         self,
         *,
@@ -1587,9 +1691,10 @@ class Defect(google.protobuf.message.Message):
         explanation: builtins.str = ...,
         actions: collections.abc.Iterable[global___SuggestedAction] | None = ...,
         dimension: global___Dimension.ValueType = ...,
+        subject: global___Subject.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["box", b"box"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["actions", b"actions", "box", b"box", "dimension", b"dimension", "evidence", b"evidence", "explanation", b"explanation", "kind", b"kind", "severity", b"severity"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["actions", b"actions", "box", b"box", "dimension", b"dimension", "evidence", b"evidence", "explanation", b"explanation", "kind", b"kind", "severity", b"severity", "subject", b"subject"]) -> None: ...
 
 global___Defect = Defect
 
@@ -1648,6 +1753,7 @@ class SuggestedAction(google.protobuf.message.Message):
     STRENGTH_FIELD_NUMBER: builtins.int
     GROW_PX_FIELD_NUMBER: builtins.int
     REGION_FIELD_NUMBER: builtins.int
+    SUBJECT_FIELD_NUMBER: builtins.int
     kind: global___ActionKind.ValueType
     """What to do. Set by the server."""
     strength: builtins.float
@@ -1657,6 +1763,8 @@ class SuggestedAction(google.protobuf.message.Message):
     @property
     def region(self) -> global___Box:
         """Part of the edit to act on. Absent: the whole mask."""
+    subject: global___Subject.ValueType
+    """What the part shows, so that a prompt can name it; UNSPECIFIED otherwise."""
     def __init__(
         self,
         *,
@@ -1664,9 +1772,10 @@ class SuggestedAction(google.protobuf.message.Message):
         strength: builtins.float | None = ...,
         grow_px: builtins.int | None = ...,
         region: global___Box | None = ...,
+        subject: global___Subject.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["_grow_px", b"_grow_px", "_strength", b"_strength", "grow_px", b"grow_px", "region", b"region", "strength", b"strength"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["_grow_px", b"_grow_px", "_strength", b"_strength", "grow_px", b"grow_px", "kind", b"kind", "region", b"region", "strength", b"strength"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["_grow_px", b"_grow_px", "_strength", b"_strength", "grow_px", b"grow_px", "kind", b"kind", "region", b"region", "strength", b"strength", "subject", b"subject"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing_extensions.Literal["_grow_px", b"_grow_px"]) -> typing_extensions.Literal["grow_px"] | None: ...
     @typing.overload

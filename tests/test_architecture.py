@@ -103,7 +103,7 @@ def test_the_registry_names_critics_that_exist() -> None:
     from editcritic.server.critics import CRITICS, load_critic
     from editcritic.v1.errors import InvalidInput
 
-    with_own_weights = ("network", "evidence", "ensemble", "dummy")
+    with_own_weights = ("network", "evidence", "ensemble", "faces", "dummy")
     for name in CRITICS:
         if name not in with_own_weights:
             with pytest.raises(InvalidInput, match="comes without weights"):

@@ -19,6 +19,7 @@ CRITICS = {
     "network": "editcritic.server.critics.network.critic:NetworkCritic",
     "evidence": "editcritic.server.critics.evidence:EvidenceCritic",
     "ensemble": "editcritic.server.critics.ensemble:open_ensemble",
+    "faces": "editcritic.server.critics.faces.critic:open_faces",
     "dual_encoder": "editcritic.server.critics.dual_encoder.critic:open_dual_encoder",
     "multimodal": "editcritic.server.critics.multimodal.critic:open_multimodal",
     "clip_iqa": "editcritic.server.critics.published.clip_iqa:open_clip_iqa",
@@ -42,8 +43,9 @@ _OPTIONS: Mapping[str, Sequence[str]] = {
     "editreward": _LARGE,
     "pick_score": _ENCODER,
     "image_reward": _ENCODER,
+    "faces": ("detector",),
 }
-"""The critics that come without weights, and which `LoadOptions` each takes."""
+"""The critics that come without weights or wrap another, and which `LoadOptions` each takes."""
 _WITH_WEIGHTS = _OPTIONS.keys() | {"network", "ensemble"}
 
 
@@ -72,6 +74,8 @@ def check_spec(spec: str) -> CriticSpec:
     if found.name == "ensemble" and found.weights:
         for member, _ in parse_members(found.weights):
             check_spec(member)
+    if found.name == "faces" and check_spec(found.weights).name == "faces":
+        raise InvalidInput("faces are looked at once: name another critic, as in faces@network")
     return found
 
 
@@ -90,7 +94,7 @@ def load_critic(spec: str) -> Critic:
 
     Weights are a folder; critics that come with none (`dual_encoder`, `multimodal` and the published judges) take
     the id of a model on a hub too, and options: `multimodal@folder?bits=4&device=cuda:1`. For `ensemble` it names
-    members and weights: `ensemble@network:0.7+evidence:0.3`.
+    members and weights: `ensemble@network:0.7+evidence:0.3`; for `faces` the critic that it stands beside.
 
     Raises:
         NotFound: there is none of that name; the message lists those there are.

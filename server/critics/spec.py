@@ -1,4 +1,7 @@
-"""How a critic is named: `name`, `name@weights`, or `name@weights?bits=4&device=cuda:1&dtype=bfloat16`."""
+"""How a critic is named: `name`, `name@weights`, or `name@weights?bits=4&device=cuda:1&dtype=bfloat16`.
+
+`faces@critic` is any critic with eyes for faces; options of its own come first: `faces?detector=yunet.onnx@network`.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,21 @@ from editcritic.v1.errors import InvalidInput
 
 __all__ = ["AS_IT_IS", "CriticSpec", "LoadOptions", "check_taken", "parse_members", "parse_spec"]
 
-_ENSEMBLE = "ensemble"
-_VALUES = {"bits": "4", "device": r"cpu|cuda(:\d{1,3})?", "dtype": "float32|bfloat16|float16"}
-_TOLD = {"bits": "4", "device": "cpu, cuda or cuda:N", "dtype": "float32, bfloat16 or float16"}
+_ENSEMBLE, _FACES = "ensemble", "faces"
+_WRAPPED = "network"
+"""The critic that faces are looked at beside where none is named."""
+_VALUES = {
+    "bits": "4",
+    "device": r"cpu|cuda(:\d{1,3})?",
+    "dtype": "float32|bfloat16|float16",
+    "detector": ".+",
+}
+_TOLD = {
+    "bits": "4",
+    "device": "cpu, cuda or cuda:N",
+    "dtype": "float32, bfloat16 or float16",
+    "detector": "a YuNet file",
+}
 
 
 @dataclass(frozen=True)
@@ -25,11 +40,13 @@ class LoadOptions:
         bits: 4 for weights quantised to four bits; 0 for as they are.
         device: "cpu", "cuda", "cuda:1"; "" for a GPU where there is one.
         dtype: "float32", "bfloat16", "float16"; "" for bfloat16 on a GPU and float32 on a CPU.
+        detector: file of a face detector, YuNet's; "" for the one that ships.
     """
 
     bits: int = 0
     device: str = ""
     dtype: str = ""
+    detector: str = ""
 
     def given(self) -> list[str]:
         """Names of those that differ from the defaults."""
@@ -57,6 +74,9 @@ def parse_spec(spec: str) -> CriticSpec:
     head, _, members = spec.partition("@")
     if head == _ENSEMBLE:
         return CriticSpec(head, members)
+    own, given, query = head.partition("?")
+    if own == _FACES:
+        return CriticSpec(own, members or _WRAPPED, _read_options(query, own) if given else AS_IT_IS)
     # The last question mark, so that a folder may have one as long as options follow.
     whole, asked, query = spec.rpartition("?") if "?" in spec else (spec, "", "")
     name, _, weights = whole.partition("@")
@@ -78,14 +98,19 @@ def _read_options(query: str, critic: str) -> LoadOptions:
             raise InvalidInput(f"{critic} has no option {name[:64]!r}; {_known(_VALUES)}")
         if not re.fullmatch(_VALUES[name], value):
             raise InvalidInput(f"{name} of {critic} is {_TOLD[name]}, not {value[:64]!r}")
-    return LoadOptions(int(given.get("bits", 0)), given.get("device", ""), given.get("dtype", ""))
+    return LoadOptions(
+        int(given.get("bits", 0)),
+        given.get("device", ""),
+        given.get("dtype", ""),
+        given.get("detector", ""),
+    )
 
 
 def parse_members(members: str) -> list[tuple[str, float]]:
     """Full names and weights of an ensemble's members, "network:0.7+multimodal@folder?device=cuda:1:0.3".
 
     Raises:
-        InvalidInput: a member without a weight above 0 after its last colon, or an ensemble in an ensemble.
+        InvalidInput: a member without a weight above 0 after its last colon, or an ensemble or faces in an ensemble.
     """
     return [_parse_member(each) for each in members.split("+")]
 
@@ -98,8 +123,11 @@ def _parse_member(told: str) -> tuple[str, float]:
         share = math.nan
     if not spec or not 0 < share < math.inf:
         raise InvalidInput(f"the member {told!r} needs a weight above 0, as in network:0.7")
-    if parse_spec(spec).name == _ENSEMBLE:
+    name = parse_spec(spec).name
+    if name == _ENSEMBLE:
         raise InvalidInput("an ensemble is no member of an ensemble; name its members")
+    if name == _FACES:
+        raise InvalidInput("faces is no member of an ensemble; put it around: faces@ensemble@...")
     return spec, share
 
 

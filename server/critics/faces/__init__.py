@@ -1,0 +1,1 @@
+"""Faces that an edit touches, each judged by itself; docs/faces.md has what is measured and how well."""

@@ -96,5 +96,5 @@ def _against(
     share = min(1.0, defect.box.width * defect.box.height / mask_area) if mask_area else 0.0
     for rule in table.rules:
         if rule.fits(defect, share, scores):
-            return [each.action(defect.box) for each in rule.repairs]
+            return [each.action(defect.box, defect.subject) for each in rule.repairs]
     return []

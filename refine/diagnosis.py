@@ -23,7 +23,7 @@ Range = tuple[float, float]
 
 _VERSION = 1
 _LEAST_SEVERITY = 0.15
-_RULE_KEYS = frozenset({"name", "defects", "severity", "share", "scores", "repairs"})
+_RULE_KEYS = frozenset({"name", "defects", "subject", "severity", "share", "scores", "repairs"})
 _REPAIR_KEYS = frozenset({"kind", "strength", "grow_px", "region"})
 _SCORES = tuple(field.name for field in pb.Scores.DESCRIPTOR.fields)
 
@@ -37,15 +37,21 @@ class Prescription:
     grow_px: int | None = None
     region: Literal["defect", "mask"] = "mask"
 
-    def action(self, box: pb.Box | None) -> pb.SuggestedAction:
-        """As an action; box: of the defect."""
+    def action(
+        self, box: pb.Box | None, subject: pb.Subject.ValueType = pb.SUBJECT_UNSPECIFIED
+    ) -> pb.SuggestedAction:
+        """As an action; box, subject: of the defect."""
         here = box if self.region == "defect" else None
-        return pb.SuggestedAction(kind=self.kind, strength=self.strength, grow_px=self.grow_px, region=here)
+        shown = pb.SUBJECT_UNSPECIFIED if here is None else subject
+        return pb.SuggestedAction(
+            kind=self.kind, strength=self.strength, grow_px=self.grow_px, region=here, subject=shown
+        )
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What to do when evidence fits. defects: kinds, empty when scores alone decide. Ranges hold their ends."""
+    """What to do when evidence fits. defects: kinds, empty when scores alone decide; subject: what the place shows, 0
+    for anything. Ranges hold their ends."""
 
     name: str
     repairs: tuple[Prescription, ...]
@@ -53,6 +59,7 @@ class Rule:
     severity: Range = (_LEAST_SEVERITY, 1.0)
     share: Range = (0.0, 1.0)
     scores: tuple[tuple[str, Range], ...] = ()
+    subject: int = pb.SUBJECT_UNSPECIFIED
 
     def fits_scores(self, scores: pb.Scores) -> bool:
         """Whether all scores that the rule names were given and lie in their ranges."""
@@ -66,6 +73,7 @@ class Rule:
         """Whether the rule is about this defect; share: part of the mask that its box covers, in [0, 1]."""
         return (
             defect.kind in self.defects
+            and self.subject in (pb.SUBJECT_UNSPECIFIED, defect.subject)
             and self.severity[0] <= defect.severity <= self.severity[1]
             and self.share[0] <= share <= self.share[1]
             and self.fits_scores(scores)
@@ -130,6 +138,7 @@ def _rule(table: Mapping[str, Any], where: str) -> Rule:
         severity=_range(table, "severity", (_LEAST_SEVERITY, 1.0), 1.0, where),
         share=_range(table, "share", (0.0, 1.0), 1.0, where),
         scores=tuple((name, _range(scores, name, (0.0, 100.0), 100.0, where)) for name in scores),
+        subject=_kind(pb.Subject, "SUBJECT_", table["subject"], where) if "subject" in table else 0,
     )
 
 

@@ -18,6 +18,7 @@ from editcritic.refine.cleanup import debanded, deblocked, denoised
 from editcritic.refine.defringe import defringed
 from editcritic.refine.detail import matched_detail
 from editcritic.refine.engine import Candidate, Engine
+from editcritic.refine.faces import face_prompt, restored_face
 from editcritic.refine.masks import widened_to
 from editcritic.refine.phrase_evidence import faulty_part
 from editcritic.refine.quality_map import QualityParts, fault_map, quality_parts
@@ -121,7 +122,17 @@ def _reinpaint_region(work: Workpiece, action: pb.SuggestedAction) -> Repair | N
     part = work.mask
     if action.HasField("region"):
         part = _boxed(work.mask, action.region, action.grow_px or _GROW_PX)
-    return _again(work, part, action.strength or _STRENGTHS[work.attempt])
+    of_face = action.subject == pb.SUBJECT_FACE
+    prompt = face_prompt(work.prompt, work.engine, token_counter(work.engine)) if of_face else work.prompt
+    return _again(work, part, action.strength or _STRENGTHS[work.attempt], prompt)
+
+
+def _restore_region(work: Workpiece, action: pb.SuggestedAction) -> Repair | None:
+    """A face that was to stay is the source's again; None where none was."""
+    picture = restored_face(
+        work.source, work.picture, work.blend, work.critique or pb.Critique(), action.region
+    )
+    return None if picture is None else Repair(picture, prompt=work.prompt)
 
 
 def _redraw_low_quality(work: Workpiece, action: pb.SuggestedAction) -> Repair | None:
@@ -141,12 +152,16 @@ def _parts(work: Workpiece) -> QualityParts:
     return quality_parts(fault_map(critique, work.mask.shape[:2]), work.mask)
 
 
-def _again(work: Workpiece, part: Array, strength: float) -> Repair | None:
-    """A part of the edit from what is there; None for an empty part, or an engine without strengths."""
+def _again(work: Workpiece, part: Array, strength: float, prompt: str | None = None) -> Repair | None:
+    """A part of the edit from what is there; None for an empty part, or an engine without strengths.
+
+    prompt: for the part alone; by default that of the edit.
+    """
     if not work.engine.capabilities.strength or not (part > 0).any():
         return None
     options = {**work.options, "strength": strength}
-    candidate = work.engine.candidate(work.picture, part, work.prompt, seed=work.seed, **options)
+    told = work.prompt if prompt is None else prompt
+    candidate = work.engine.candidate(work.picture, part, told, seed=work.seed, **options)
     return Repair(candidate=candidate, prompt=work.prompt)
 
 
@@ -225,6 +240,7 @@ REPAIRS: dict[int, Carry] = {
     pb.ACTION_KIND_DEBLOCK: _deblock,
     pb.ACTION_KIND_DEBAND: _seeded(debanded),
     pb.ACTION_KIND_UNGHOST: _retouch(unghosted),
+    pb.ACTION_KIND_RESTORE_REGION: _restore_region,
     pb.ACTION_KIND_REINPAINT_REGION: _reinpaint_region,
     pb.ACTION_KIND_REDRAW_LOW_QUALITY: _redraw_low_quality,
     pb.ACTION_KIND_REINPAINT_MEDIUM_QUALITY: _reinpaint_medium_quality,

@@ -14,6 +14,7 @@ from editcritic.plugin.cli.console import command, stderr, stdout
 __all__ = [
     "train",
     "train_adapt",
+    "train_adapt_alignment",
     "train_alignment_head",
     "train_calibrate",
     "train_gallery",
@@ -217,6 +218,59 @@ def train_alignment_head(
         )
     out.mkdir(parents=True, exist_ok=True)
     save_head(network, vocabulary, out / "alignment.safetensors")
+    stdout.print(str(out / "alignment.safetensors"), markup=False)
+
+
+@train.command("adapt-alignment")
+@command
+def train_adapt_alignment(
+    images: Images,
+    out: Out,
+    weights: Weights = None,
+    renderings: Annotated[int, typer.Option(min=0, help="Renderings that the engine repaints.")] = 400,
+    answers: Annotated[int, typer.Option(min=0, help="Prompts that the engine answers.")] = 1200,
+    steps: Annotated[int, typer.Option(min=1, help="Batches of 128.")] = 400,
+    seed: Seed = 0,
+) -> None:
+    """Teach the alignment head what the tabletop engine's own pictures look like; no labels."""
+    import numpy as np
+
+    from editcritic.plugin.named_answers import paint_named
+    from editcritic.plugin.tabletop_alignment import ASKED_WRONG, draw_example
+    from editcritic.refine.engine import load_engine
+    from editcritic.refine.tabletop.photos import read_photos
+    from editcritic.server.critics.network.critic import WEIGHTS
+    from editcritic.server.training.recipes import adapt_alignment
+
+    photos, painted = read_photos(images), out / "painted"
+    rng = np.random.default_rng((seed, 7))
+    with _progress() as progress:
+        task = progress.add_task("tabletop paints", total=renderings + answers)
+        paint_named(
+            load_engine("tabletop"),
+            photos,
+            painted,
+            renderings=renderings,
+            answers=answers,
+            seed=seed,
+            told=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+        task = progress.add_task("learning words", total=steps)
+        figures = adapt_alignment(
+            weights or WEIGHTS,
+            painted,
+            [draw_example(photos, rng) for _ in range(2 * (renderings + answers))],
+            ASKED_WRONG,
+            out,
+            steps=steps,
+            seed=seed,
+            told=lambda done, _loss: progress.update(task, completed=done),
+        )
+    for slot, (before, after, count) in figures.items():
+        stdout.print(
+            f"{slot}: read as told {100 * before:.1f} % before, {100 * after:.1f} % after, of {count}",
+            markup=False,
+        )
     stdout.print(str(out / "alignment.safetensors"), markup=False)
 
 

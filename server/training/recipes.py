@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from editcritic.server.critics.alignment import load_head
 from editcritic.server.critics.multimodal.head import save_head
 from editcritic.server.critics.multimodal.model import MultimodalModel
 from editcritic.server.critics.network.calibration import read_calibration, write_calibration
-from editcritic.server.critics.network.critic import WEIGHTS
+from editcritic.server.critics.network.critic import ALIGNMENT, WEIGHTS
 from editcritic.server.critics.network.runner import NetworkRunner, load_network
 from editcritic.server.training.adaptation import adapt_network, order_accuracy
+from editcritic.server.training.alignment import Example
+from editcritic.server.training.alignment import save_head as save_alignment
+from editcritic.server.training.alignment_settling import settle
+from editcritic.server.training.alignment_tuning import agreement, tune_alignment
 from editcritic.server.training.calibration import collect_samples, fit_calibration
 from editcritic.server.training.engine_pairs import read_answers
 from editcritic.server.training.evaluation import jobs_of, list_photographs
+from editcritic.server.training.named_answers import read_named
 from editcritic.server.training.pairs import PairSource, read_photographs
 from editcritic.server.training.quality_head import (
     head_accuracy,
@@ -30,6 +36,7 @@ from editcritic.v1.errors import InvalidInput
 __all__ = [
     "Material",
     "adapt",
+    "adapt_alignment",
     "calibrate",
     "gallery_source",
     "split_photographs",
@@ -41,6 +48,8 @@ KEPT_EVERY = 12
 """One photograph in so many is kept from the network, to calibrate it on."""
 CLEAN_FLAGGED = 0.03
 """Of the kept photographs; five in a hundred are allowed on others."""
+KEPT_RUN = 12
+"""So many pictures that follow one another by name are kept or learned from together: they may show one edit."""
 HEAD_SIDE = 256
 """Side of the windows that a multimodal model is shown."""
 
@@ -154,6 +163,44 @@ def adapt(
     export_weights(network, out / "network.safetensors")
     write_calibration(read_calibration(weights / "calibration.json"), out / "calibration.json")
     return {"before": before, "after": after, "pairs": float(pairs)}
+
+
+def adapt_alignment(
+    weights: Path,
+    painted: Path,
+    renderings: Sequence[Example],
+    wrong: Mapping[str, float],
+    out: Path,
+    *,
+    steps: int,
+    seed: int = 0,
+    told: Callable[[int, float], None] | None = None,
+) -> dict[str, tuple[float, float, int]]:
+    """Teach the alignment head of a weights folder what an engine's pictures look like; writes it to `out`.
+
+    painted: folder that `save_named` filled. A fifth of it and of the renderings is kept from learning, to settle on
+    and to measure. wrong: by slot, how often the engine paints another word than was asked.
+
+    Returns:
+        By slot, on the kept pictures: share of words read as told before, after, and of how many.
+    """
+    learnt, kept = _apart(read_named(painted))
+    drawn, kept_drawn = _apart(renderings)
+    head, tuned = load_head(weights / ALIGNMENT), load_head(weights / ALIGNMENT)
+    tune_alignment(tuned, drawn, learnt, wrong, steps, seed, told)
+    settled = settle(head, tuned, [kept_drawn, kept])
+    before, after = agreement(head, kept), agreement(settled, kept)
+    out.mkdir(parents=True, exist_ok=True)
+    save_alignment(settled.network, settled.vocabulary, out / ALIGNMENT)
+    return {slot: (share, after[slot][0], count) for slot, (share, count) in before.items()}
+
+
+def _apart(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+    kept = [place // KEPT_RUN % 5 == 0 for place in range(len(examples))]
+    return (
+        [each for each, is_kept in zip(examples, kept, strict=True) if not is_kept],
+        [each for each, is_kept in zip(examples, kept, strict=True) if is_kept],
+    )
 
 
 def train_quality_head(

@@ -28,7 +28,7 @@ from editcritic.v1 import critic_pb2 as pb
 
 __all__ = ["WEIGHTS", "NetworkCritic", "PreparedEdit"]
 
-VERSION = "3"
+VERSION = "4"
 WEIGHTS = Path(__file__).with_name("weights")
 """Folder with `network.safetensors`, `calibration.json` and `alignment.safetensors`."""
 ALIGNMENT = "alignment.safetensors"

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from skimage import data
 
 from editcritic.plugin.tabletop_alignment import draw_example, near_misses, tabletop_vocabulary
-from editcritic.server.critics.alignment import NONE, AlignmentHead, load_head
+from editcritic.server.critics.alignment import NONE, AlignmentHead, AlignmentNetwork, load_head
 from editcritic.server.critics.base import DecodedEdit
 from editcritic.server.critics.network.critic import WEIGHTS
 from editcritic.server.training.alignment import Example, save_head, train_alignment
@@ -119,3 +120,20 @@ def test_a_file_that_is_no_head_is_told(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"nothing")
     with pytest.raises(InvalidInput, match="no alignment head"):
         load_head(tmp_path / "x.safetensors")
+
+
+def test_a_finish_that_cannot_be_read_hardly_lowers_the_score_and_a_plain_one_does(
+    photos: list[Image.Image],
+) -> None:
+    network = AlignmentNetwork(sum(len(words) for words in tabletop_vocabulary().slots.values()))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        network.words.bias[0] = network.words.bias[7] = 30  # a red ball, of no finish in particular
+    head = AlignmentHead(tabletop_vocabulary(), network)
+    edit = DecodedEdit("e", np.asarray(photos[0]), np.ones((400, 600), np.float32), prompt="a shiny red ball")
+    unreadable = head.read(edit, edit.source).score.value
+    assert unreadable == pytest.approx(90, abs=0.1)
+    with torch.no_grad():
+        network.words.bias[18] = 10  # matte
+    assert head.read(edit, edit.source).score.value < 1

@@ -24,14 +24,23 @@ Candidates: TypeAlias = "Mapping[str, Picture] | Sequence[pb.Candidate]"
 
 
 def make_options(
-    *, critic: str = "", heat_map: bool = False, max_defects: int = 0, budget_s: float | None = None
+    *,
+    critic: str = "",
+    heat_map: bool = False,
+    max_defects: int = 0,
+    budget_s: float | None = None,
+    bulk: bool = False,
 ) -> pb.CritiqueOptions:
-    """Which critic, and how much detail; 0 and None leave the server's defaults."""
+    """Which critic, and how much detail; 0 and None leave the server's defaults.
+
+    bulk: nobody looks on; interactive candidates go first.
+    """
     return pb.CritiqueOptions(
         critic=critic,
         heat_map=heat_map,
         max_defect_count=max_defects,
         budget_ms=0 if budget_s is None else max(1, round(budget_s * 1000)),
+        priority=pb.PRIORITY_BULK if bulk else pb.PRIORITY_INTERACTIVE,
     )
 
 

@@ -131,7 +131,9 @@ class RefineService(refine_pb2_grpc.RefineServiceServicer):
             )
         with self._loading:
             if wanted not in self._loaded:
-                self._loaded[wanted] = load_engine(wanted, **self._options)
+                self._loaded[wanted] = load_engine(
+                    wanted, shared=self._hosts.devices.refining, **self._options
+                )
             return self._loaded[wanted]
 
 

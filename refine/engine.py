@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from editcritic.refine.capabilities import Capabilities
 from editcritic.refine.suspended import State
+from editcritic.refine.turns import SharedDevice
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import EditCriticError, InvalidInput, NotFound
 
@@ -146,6 +147,7 @@ def load_engine(
     preview: Literal["auto", "tiny", "full", "linear"] = "auto",
     tiny: str | Path | None = None,
     offline: bool = False,
+    shared: Callable[[str], SharedDevice] | None = None,
 ) -> Engine:
     """Open an engine: a built-in name of `ENGINES`, a diffusers pipeline folder, or a hub id ("owner/name").
 
@@ -155,6 +157,7 @@ def load_engine(
         offload: keep modules in main memory and move them to the GPU when needed: per model, or layer by layer.
         preview: how to decode previews; tiny: folder or hub id of an `AutoencoderTiny` of the same latent space.
         offline: never ask the hub.
+        shared: the device of a name ("cpu", "cuda:1"), for engines that share it with others; by default they do not.
 
     Raises: NotFound for an unknown engine, InvalidInput for a folder that cannot or may not be loaded or when
     the packages of the extra `refine` are missing.
@@ -166,6 +169,7 @@ def load_engine(
         "preview": preview,
         "tiny": tiny,
         "offline": offline,
+        "shared": shared,
     }
     key = str(name)
     if key in ENGINES and key != "diffusers":

@@ -6,7 +6,7 @@ import copy
 import inspect
 import math
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from editcritic.refine.geometry import Frame, composite, plan_frame
 from editcritic.refine.loading import open_pipeline
 from editcritic.refine.masks import edit_masks
 from editcritic.refine.suspended import State, SuspendedCall, advance_together
-from editcritic.refine.turns import Turns
+from editcritic.refine.turns import SharedDevice, Turns
 from editcritic.v1.errors import InvalidInput
 
 __all__ = [
@@ -166,6 +166,7 @@ class DiffusersEngine:
         gather: candidates that are denoised in one pass when they advance together; 1 for one after the other, which
             is as fast wherever a single one keeps the device busy.
         conditioning: arguments of every call that take the place of the prompt (embeddings, say).
+        shared: the device, when others use it too.
         known: overrides for `capabilities_of`.
     """
 
@@ -178,6 +179,7 @@ class DiffusersEngine:
         tiny: Any = None,
         gather: int = 1,
         conditioning: Mapping[str, Any] | None = None,
+        shared: SharedDevice | None = None,
         **known: Any,
     ) -> None:
         self.pipeline = copy.copy(pipeline)
@@ -185,7 +187,7 @@ class DiffusersEngine:
         self.capabilities: Capabilities = capabilities_of(pipeline, name, **known)
         self._conditioning = dict(conditioning or {})
         self._decoder = LatentDecoder(self.pipeline, tiny, preview)
-        self._lock = Turns()
+        self._lock = Turns(shared)
         self._gate = _gated(self.pipeline, gather) if gather > 1 else None
 
     def advance(self, candidates: Sequence[Candidate], to_fraction: float) -> None:
@@ -327,6 +329,7 @@ def open_diffusers(
     preview: Any = "auto",
     tiny: str | Path | None = None,
     offline: bool = False,
+    shared: Callable[[str], SharedDevice] | None = None,
 ) -> DiffusersEngine:
     """Open a pipeline folder or hub id as an engine; arguments as in `engine.load_engine`."""
     device, torch_dtype = settle(device, dtype)
@@ -339,5 +342,9 @@ def open_diffusers(
             tiny, dtype=torch_dtype, local_files_only=offline, use_safetensors=True
         ).to(device)
     return DiffusersEngine(
-        pipeline, Path(where).name if Path(where).is_dir() else str(where), preview=preview, tiny=small
+        pipeline,
+        Path(where).name if Path(where).is_dir() else str(where),
+        preview=preview,
+        tiny=small,
+        shared=shared(device) if shared is not None else None,
     )

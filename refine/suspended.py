@@ -50,7 +50,8 @@ class SuspendedCall:
     Args:
         pipeline: a copy that nobody else calls; its modules may be shared, its scheduler may not.
         arguments: keyword arguments of the call; the callback is added here.
-        lock: held while the call runs, so that a device has one runner at a time, in the order of asking.
+        lock: held while the call runs, so that an engine has one runner at a time, in the order of asking; between
+            steps it lets others have the device.
         gate: stands in for the denoiser of all calls of the engine; None where the denoiser is called directly.
     """
 
@@ -165,6 +166,8 @@ class SuspendedCall:
             self.state = "waiting"
             self._stopped.release()
             self._go.acquire()
+        else:
+            self._lock.give_way()
         if self._abandon:
             raise _Abandoned
         return tensors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from editcritic.refine.tabletop import autoencoder as _autoencoder
 from editcritic.refine.tabletop import denoiser as _denoiser
 from editcritic.refine.tabletop.words import KNOWN, known_words, read_prompt
 from editcritic.refine.tabletop.world import SIDE
+from editcritic.refine.turns import SharedDevice
 
 __all__ = ["TabletopEngine", "UnknownWords", "load", "open_tabletop", "weights_folder"]
 
@@ -48,7 +50,9 @@ _GATHERED = 4  # a pass of four takes 2.5 times as long as a pass of one, on a C
 class TabletopEngine(DiffusersEngine):
     """Puts simple solids into photographs, or takes things out; understands some twenty words."""
 
-    def __init__(self, pipeline: Any, preview: Any = "auto", tiny: Any = None) -> None:
+    def __init__(
+        self, pipeline: Any, preview: Any = "auto", tiny: Any = None, shared: SharedDevice | None = None
+    ) -> None:
         super().__init__(
             pipeline,
             "tabletop",
@@ -62,6 +66,7 @@ class TabletopEngine(DiffusersEngine):
             centred=True,
             words=KNOWN,
             least_steps=6,
+            shared=shared,
         )
 
     def read_prompt(self, prompt: str) -> tuple[str, tuple[str, ...]]:
@@ -82,8 +87,10 @@ def open_tabletop(
     tiny: Any = None,
     offline: bool = True,
     folder: str | Path | None = None,
+    shared: Callable[[str], SharedDevice] | None = None,
 ) -> TabletopEngine:
     """Open the embedded engine; arguments as in `load_engine`. Offloading is pointless at its size and ignored."""
     del offload, offline
     device, torch_dtype = settle(device, dtype)
-    return TabletopEngine(load(folder, dtype=torch_dtype).to(device), preview, tiny)
+    pipeline = load(folder, dtype=torch_dtype).to(device)
+    return TabletopEngine(pipeline, preview, tiny, shared(device) if shared is not None else None)

@@ -46,7 +46,7 @@ _OPTIONS: Mapping[str, Sequence[str]] = {
     "faces": ("detector",),
 }
 """The critics that come without weights or wrap another, and which `LoadOptions` each takes."""
-_WITH_WEIGHTS = _OPTIONS.keys() | {"network", "ensemble"}
+_WITH_WEIGHTS = _OPTIONS.keys() | {"network", "ensemble", "dummy"}
 
 
 def critic_name(spec: str) -> str:
@@ -94,7 +94,8 @@ def load_critic(spec: str) -> Critic:
 
     Weights are a folder; critics that come with none (`dual_encoder`, `multimodal` and the published judges) take
     the id of a model on a hub too, and options: `multimodal@folder?bits=4&device=cuda:1`. For `ensemble` it names
-    members and weights: `ensemble@network:0.7+evidence:0.3`; for `faces` the critic that it stands beside.
+    members and weights: `ensemble@network:0.7+evidence:0.3`; for `faces` the critic that it stands beside; for `dummy`
+    the time that it takes: `dummy@4+1`.
 
     Raises:
         NotFound: there is none of that name; the message lists those there are.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from editcritic.server.critics.base import CritiqueTask, DecodedEdit, Outcome
 from editcritic.server.critics.maps import heat_map
 from editcritic.v1 import critic_pb2 as pb
-from editcritic.v1.errors import Cancelled
+from editcritic.v1.errors import Cancelled, InvalidInput
 
 __all__ = ["DummyCritic"]
 
@@ -18,7 +19,26 @@ _SCORED = ("naturalness", "harmony", "preservation", "visual_quality", "overall"
 
 
 class DummyCritic:
-    """Scores the mean brightness inside the mask: 0 for black, 100 for white. It means nothing."""
+    """Scores the mean brightness inside the mask: 0 for black, 100 for white. It means nothing.
+
+    Args:
+        service: milliseconds that a batch takes, "4" or "4+1": for the batch, and for each candidate in it. The time
+            is slept, so that what a benchmark measures is the server. A critic that takes any gains by batches.
+
+    Raises:
+        InvalidInput: it is neither.
+    """
+
+    def __init__(self, service: str = "") -> None:
+        try:
+            times = [float(each) / 1000 for each in service.split("+")] if service else [0.0]
+            self._batch_s, self._each_s = (*times, 0.0)[:2]
+        except ValueError as error:
+            raise InvalidInput(
+                f"the dummy's times are milliseconds as in 4+1, not {service[:64]!r}"
+            ) from error
+        if len(times) > 2 or min(times) < 0:
+            raise InvalidInput(f"the dummy's times are milliseconds as in 4+1, not {service[:64]!r}")
 
     @property
     def info(self) -> pb.CriticInfo:
@@ -31,6 +51,7 @@ class DummyCritic:
             dimensions=[pb.DIMENSION_NATURALNESS, pb.DIMENSION_HARMONY, pb.DIMENSION_PRESERVATION],
             judges_previews=True,
             device="cpu",
+            batch_count=16 if self._batch_s else 0,
         )
 
     def prepare(self, edit: DecodedEdit) -> None:
@@ -38,6 +59,8 @@ class DummyCritic:
 
     def critique(self, tasks: Sequence[CritiqueTask], is_cancelled: Callable[[], bool]) -> list[Outcome]:
         """The mean brightness of each candidate's inside as every score."""
+        if self._batch_s or self._each_s:
+            time.sleep(self._batch_s + self._each_s * len(tasks))
         return [Cancelled("nobody waits any more") if is_cancelled() else self._judge(task) for task in tasks]
 
     def _judge(self, task: CritiqueTask) -> pb.Critique:

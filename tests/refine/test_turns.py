@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from editcritic.refine.loop import Refinement
@@ -69,3 +70,59 @@ def test_two_runs_on_one_engine_share_it_step_by_step(photo: NDArray[np.uint8]) 
     assert order.count(10) == order.count(20) > 6
     half = order[: len(order) // 2]
     assert min(half.count(10), half.count(20)) >= 3, f"one run waited for the other: {order}"
+
+
+class WatchedDevice:
+    """A device that others want all the time; counts who holds it."""
+
+    is_wanted = True
+
+    def __init__(self) -> None:
+        self.entered, self.holders = 0, 0
+
+    def __enter__(self) -> None:
+        self.entered, self.holders = self.entered + 1, self.holders + 1
+
+    def __exit__(self, *_raised: object) -> None:
+        self.holders -= 1
+
+
+def test_a_shared_device_is_held_while_an_engine_computes_and_let_go_between_steps(
+    photo: NDArray[np.uint8], hole: NDArray[np.float32]
+) -> None:
+    device = WatchedDevice()
+    engine, alone = engine_of("sd-inpaint", shared=device), engine_of("sd-inpaint")
+    pictures = []
+    for each in (engine, alone):
+        candidate = each.candidate(photo, hole, "", seed=3)
+        candidate.advance(0.5)
+        assert device.holders == 0
+        pictures.append(candidate.result())
+    # Two calls of advance and result, and three steps of four after which it may go on.
+    assert device.entered >= 4
+    assert device.holders == 0
+    np.testing.assert_array_equal(*pictures)
+
+
+def test_a_device_that_nobody_else_wants_is_kept() -> None:
+    device = WatchedDevice()
+    device.is_wanted = False
+    turns = Turns(device)
+    with turns:
+        turns.give_way()
+        assert (device.entered, device.holders) == (1, 1)
+        device.is_wanted = True
+        turns.give_way()
+        assert (device.entered, device.holders) == (2, 1)
+    assert device.holders == 0
+
+
+def test_a_device_that_cannot_be_had_leaves_the_turn_to_the_next() -> None:
+    class Broken(WatchedDevice):
+        def __enter__(self) -> None:
+            raise RuntimeError("gone")
+
+    turns = Turns(Broken())
+    for _ in range(2):
+        with pytest.raises(RuntimeError), turns:
+            pass

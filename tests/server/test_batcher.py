@@ -191,3 +191,54 @@ async def test_an_edit_that_is_given_up_while_the_device_is_busy_is_never_prepar
     await batcher.close()
     assert executor.prepared == []
     assert device.is_free
+
+
+async def test_a_batch_waits_on_a_free_device_for_what_is_being_decoded(executor: RecordingExecutor) -> None:
+    batcher = Batcher(executor, Device(1), BatchSize(3, target_s=60.0), wait_s=60.0)
+    executor.may_answer.set()
+    with batcher.expecting():
+        first = await submit(batcher, "a")
+        assert executor.batches == []
+    second = await submit(batcher, "b")
+    await asyncio.gather(*first, *second)
+    assert executor.batches == [["a", "b"]]
+    with batcher.expecting():
+        await asyncio.gather(*await submit(batcher, "cde"))
+    assert executor.batches[1:] == [["c", "d", "e"]], "a full batch waits for nobody"
+    await asyncio.gather(*await submit(batcher, "f"))
+    assert executor.batches[2:] == [["f"]], "nothing was expected"
+    await batcher.close()
+
+
+async def test_a_batch_waits_no_longer_than_allowed(executor: RecordingExecutor) -> None:
+    batcher = Batcher(executor, Device(1), BatchSize(3, target_s=60.0), wait_s=0.01)
+    executor.may_answer.set()
+    with batcher.expecting():
+        await asyncio.gather(*await submit(batcher, "a"))
+    assert executor.batches == [["a"]]
+    await batcher.close()
+
+
+async def test_a_critic_that_gains_nothing_by_batches_gets_one_at_a_time_at_once(
+    executor: RecordingExecutor,
+) -> None:
+    batcher = Batcher(executor, Device(1), BatchSize(0, target_s=60.0), wait_s=60.0)
+    executor.may_answer.set()
+    with batcher.expecting():
+        await asyncio.gather(*await submit(batcher, "abc"))
+    assert executor.batches == [["a"], ["b"], ["c"]]
+    await batcher.close()
+
+
+def test_batches_grow_while_they_keep_the_target_and_halve_when_they_do_not() -> None:
+    size, seen = BatchSize(16, target_s=0.1), []
+    for _ in range(200):
+        seen.append(size.current)
+        size.note(size.current, seconds=0.02 + 0.01 * size.current)
+    # 8 candidates take 0.1 s: it hovers between half of what was too much, and that.
+    assert set(seen[10:]) == {4, 5, 6, 7, 8, 9}
+    size.note(2, seconds=5.0)
+    assert size.current == 1
+    for _ in range(50):
+        size.note(1, seconds=0.01)
+    assert size.current == 2, "a batch that was not full says nothing about a larger one"

@@ -19,7 +19,8 @@ from editcritic.server.critics.finding import DIMENSION_OF, Finding
 from editcritic.server.critics.network.border import BorderScene, measure_border, prepare_border
 from editcritic.server.critics.network.calibration import read_calibration
 from editcritic.server.critics.network.findings import edited_region, join_border, read_findings
-from editcritic.server.critics.network.runner import Look, NetworkRunner, climb, load_network
+from editcritic.server.critics.network.model import EditOutput
+from editcritic.server.critics.network.runner import BUCKETS, Look, NetworkRunner, climb, load_network
 from editcritic.server.critics.network.verdict import judge, reportable
 from editcritic.server.critics.network.view import EditView, look_at, view_edit, view_whole
 from editcritic.server.critics.reporting import Frame, make_defect, make_maps, worst_first
@@ -61,14 +62,18 @@ class NetworkCritic:
         weights: folder with weights and calibration; the shipped ones by default. The shipped alignment head is
             used where the folder has none.
         device: "cpu" or "cuda".
+        batched: judge candidates together; None for on a GPU, where it pays.
 
     Raises:
         InvalidInput: the folder does not hold them.
     """
 
-    def __init__(self, weights: Path | str = WEIGHTS, device: str = "cpu") -> None:
+    def __init__(
+        self, weights: Path | str = WEIGHTS, device: str = "cpu", *, batched: bool | None = None
+    ) -> None:
         weights = Path(weights)
         self._run = NetworkRunner(load_network(weights / "network.safetensors"), device)
+        self._is_batched = self._run.device.type != "cpu" if batched is None else batched
         self._calibration = read_calibration(weights / "calibration.json")
         own = weights / ALIGNMENT
         self._alignment = load_head(own if own.exists() else WEIGHTS / ALIGNMENT)
@@ -92,6 +97,7 @@ class NetworkCritic:
             defect_kinds=sorted(DIMENSION_OF),
             judges_previews=True,
             device=str(self._run.device),
+            batch_count=BUCKETS[-1] if self._is_batched else 0,
         )
 
     def prepare(self, edit: DecodedEdit) -> PreparedEdit:
@@ -103,8 +109,12 @@ class NetworkCritic:
         return PreparedEdit(view, frame, outside_of(edit), prepare_border(edit))
 
     def critique(self, tasks: Sequence[CritiqueTask], is_cancelled: Callable[[], bool]) -> list[Outcome]:
-        """One outcome for each task; each is judged alone, so a batch changes nothing."""
-        return judge_each(tasks, self._judge, is_cancelled)
+        """One outcome for each task, which does not depend on the others."""
+        if not self._is_batched:
+            return judge_each(tasks, self._judge_alone, is_cancelled)
+        looks = [_look(task) for task in tasks]
+        seen = dict(zip(tasks, zip(looks, self._run.together(looks), strict=True), strict=True))
+        return judge_each(tasks, lambda task: self._judge(task, *seen[task]), is_cancelled)
 
     def find_edit(self, source: NDArray[np.uint8], candidate: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Where a candidate was edited, without being told the mask (EPAIQA's grounding).
@@ -131,14 +141,18 @@ class NetworkCritic:
         """
         return climb(self._run, prepared.view, candidate, levels, steps)
 
-    def _judge(self, task: CritiqueTask) -> pb.Critique:
+    def _judge_alone(self, task: CritiqueTask) -> pb.Critique:
         start = time.perf_counter()
+        look = _look(task)
+        critique = self._judge(task, look, self._run(look))
+        critique.timings.critique_ms = 1000 * (time.perf_counter() - start)
+        return critique
+
+    def _judge(self, task: CritiqueTask, look: Look, output: EditOutput) -> pb.Critique:
         prepared: PreparedEdit = task.prepared
         progress = task.candidate.progress.fraction if task.candidate.progress is not None else None
-        window, whole = look_at(prepared.view, task.candidate.image)
-        output = self._run(Look(prepared.view, window, whole, 1.0 if progress is None else progress))
         leak = find_leak(task.edit, task.candidate.image, prepared.outside)
-        findings = read_findings(output, self._calibration, prepared.view, window, leak, task)
+        findings = read_findings(output, self._calibration, prepared.view, look.window, leak, task)
         if prepared.border is not None:
             measured = measure_border(prepared.border, task.candidate.image)
             findings = join_border(findings, measured, prepared.border, prepared.view, self._calibration)
@@ -148,9 +162,7 @@ class NetworkCritic:
         scores = judge(
             output, self._calibration, prepared.view, prepared.outside, findings, reading.score, progress
         )
-        critique = self._write(task, prepared, findings, scores, progress)
-        critique.timings.critique_ms = 1000 * (time.perf_counter() - start)
-        return critique
+        return self._write(task, prepared, findings, scores, progress)
 
     def _write(
         self,
@@ -187,3 +199,9 @@ class NetworkCritic:
                 " into photographs; fitted on photographs that the network did not learn from."
             ),
         )
+
+
+def _look(task: CritiqueTask) -> Look:
+    window, whole = look_at(task.prepared.view, task.candidate.image)
+    progress = task.candidate.progress
+    return Look(task.prepared.view, window, whole, 1.0 if progress is None else progress.fraction)

@@ -306,3 +306,48 @@ def test_severity_is_three_tenths_at_the_threshold() -> None:
     assert calibration.severity("SEAM", 0.0) == 0.0
     assert calibration.severity("SEAM", 0.6) == pytest.approx(0.3)
     assert calibration.severity("SEAM", 1.0) == pytest.approx(1.0)
+
+
+def tasks_of_two_sizes(critic: NetworkCritic) -> list[CritiqueTask]:
+    """Five candidates, of windows of 256 and of 320 pixels."""
+    photo = np.asarray(data.astronaut(), np.uint8)
+    tasks = []
+    for number, axes in enumerate([(30, 30), (110, 90), (40, 25), (100, 110), (35, 30)]):
+        mask = ellipse((512, 512), (256, 256), axes)
+        edit = DecodedEdit(f"e{number}", photo, mask)
+        picture = np.where(mask[..., None] > 0.5, np.uint8(40 * number + 30), photo).astype(np.uint8)
+        tasks.append(CritiqueTask(edit, critic.prepare(edit), DecodedCandidate(str(number), picture)))
+    return tasks
+
+
+def numbers_of(critique: Any) -> dict[str, float]:
+    return {
+        field.name: score.value for field, score in critique.scores.ListFields() if score.HasField("value")
+    }
+
+
+@pytest.mark.parametrize(
+    "device",
+    ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))],
+)
+def test_a_score_does_not_depend_on_its_batch_mates(device: str) -> None:
+    critic = NetworkCritic(device=device, batched=True)
+    assert critic.info.batch_count == 16
+    tasks = tasks_of_two_sizes(critic)
+    assert len({task.prepared.view.side for task in tasks}) == 2
+    alone = [critic.critique([task], lambda: False)[0] for task in tasks]
+    for order in ([0, 1, 2, 3, 4], [4, 2, 0], [3, 1, 3, 1, 3]):
+        together = critic.critique([tasks[place] for place in order], lambda: False)
+        for place, critique in zip(order, together, strict=True):
+            assert numbers_of(critique) == pytest.approx(numbers_of(alone[place]), abs=1e-4)
+    assert len({round(numbers_of(each)["overall"], 3) for each in alone}) > 1
+
+
+def test_a_batch_on_the_processor_gives_what_single_candidates_get() -> None:
+    batched, single = NetworkCritic(batched=True), NetworkCritic()
+    tasks = tasks_of_two_sizes(single)
+    for together, alone in zip(
+        batched.critique(tasks, lambda: False), single.critique(tasks, lambda: False), strict=True
+    ):
+        assert numbers_of(together) == pytest.approx(numbers_of(alone), abs=1e-4)
+        assert numbers_of(together)

@@ -58,6 +58,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--token-file", type=Path, help="file with the bearer token that calls must carry")
     parser.add_argument("--tokens", type=Path, help="file of tokens: name, token or sha256:HASH, role, quota")
+    parser.add_argument(
+        "--decoder-workers",
+        type=int,
+        help="processes that decode pictures; 0: none (default beyond loopback: 2)",
+    )
     parser.add_argument("--allow-insecure-public", action="store_true", help="clear text beyond loopback")
     parser.add_argument("--json-logs", action="store_true", help="log one JSON object for each line")
     parser.add_argument("--embedded", action="store_true", help="print the address as JSON; end with stdin")
@@ -78,6 +83,7 @@ def _settings(arguments: argparse.Namespace) -> ServerSettings:
         tls_client_ca_path=arguments.tls_client_ca,
         token=token,
         tokens_path=arguments.tokens,
+        decoder_workers=arguments.decoder_workers,
         allow_insecure_public=arguments.allow_insecure_public,
     )
 

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from editcritic.server.critics.base import DecodedCandidate, DecodedEdit
+from editcritic.server.decoders import IN_PROCESS, Decoder
 from editcritic.server.settings import MAX_ID_CHARS, ServerSettings
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import ImageError, InvalidInput
-from editcritic.v1.images import ImageLimits, decode_image, decode_mask_at, paste_region, pixel_count
+from editcritic.v1.images import ImageLimits, fit_mask, paste_region, pixel_count
 
 __all__ = ["check_id", "check_options", "decode_candidate", "decode_edit", "decoded_byte_count"]
 
@@ -24,8 +25,13 @@ MASK_THRESHOLD = 0.5
 """A mask that nowhere exceeds it is empty: stock inpainting pipelines binarise at this value."""
 
 
-def decode_edit(edit: pb.Edit, settings: ServerSettings) -> DecodedEdit:
+def decode_edit(edit: pb.Edit, settings: ServerSettings, decoder: Decoder = IN_PROCESS) -> DecodedEdit:
     """An edit as arrays.
+
+    Args:
+        edit: as it came.
+        settings: the limits.
+        decoder: where its pictures are decoded.
 
     Raises:
         InvalidInput: a field is missing, out of range, or does not fit the others; `field` names it.
@@ -33,11 +39,11 @@ def decode_edit(edit: pb.Edit, settings: ServerSettings) -> DecodedEdit:
     edit_id = check_id(edit.edit_id, "edit_id") if edit.edit_id else uuid.uuid4().hex
     _check_prompt(edit.prompt, "prompt", settings.max_prompt_chars)
     _check_prompt(edit.negative_prompt, "negative_prompt", settings.max_prompt_chars)
-    source = _decode_picture(edit.source, "source", settings.images)
-    denoise_mask = _decode_mask(edit.denoise_mask, "denoise_mask", source, settings.images)
+    source = _decode_picture(edit.source, "source", settings.images, decoder)
+    denoise_mask = _decode_mask(edit.denoise_mask, "denoise_mask", source, settings.images, decoder)
     blend_mask = None
     if edit.HasField("blend_mask"):
-        blend_mask = _decode_mask(edit.blend_mask, "blend_mask", source, settings.images)
+        blend_mask = _decode_mask(edit.blend_mask, "blend_mask", source, settings.images, decoder)
     return DecodedEdit(edit_id, source, denoise_mask, blend_mask, edit.prompt, edit.negative_prompt)
 
 
@@ -46,6 +52,7 @@ def decode_candidate(
     progress: pb.DenoisingProgress | None,
     source: NDArray[np.uint8],
     settings: ServerSettings,
+    decoder: Decoder = IN_PROCESS,
 ) -> DecodedCandidate:
     """A candidate as an array of the whole edit.
 
@@ -54,6 +61,7 @@ def decode_candidate(
         progress: set for a preview.
         source: (H, W, 3) uint8, the edit's source.
         settings: the limits.
+        decoder: where its picture is decoded.
 
     Raises:
         InvalidInput: a field is missing, out of range, or does not fit the edit; `field` names it.
@@ -66,7 +74,7 @@ def decode_candidate(
             reason=pb.ERROR_REASON_FIELD_INVALID,
             field="progress.fraction",
         )
-    picture = _decode_picture(candidate.image, "image", settings.images)
+    picture = _decode_picture(candidate.image, "image", settings.images, decoder)
     region = candidate.region if candidate.HasField("region") else None
     whole = paste_region(source, picture, region)
     return DecodedCandidate(candidate.candidate_id, whole, region, progress)
@@ -128,18 +136,20 @@ def decoded_byte_count(message: pb.Edit | pb.Candidate, limits: ImageLimits) -> 
         raise error.in_field(name) from error
 
 
-def _decode_picture(message: pb.Image, field: str, limits: ImageLimits) -> NDArray[np.uint8]:
+def _decode_picture(
+    message: pb.Image, field: str, limits: ImageLimits, decoder: Decoder
+) -> NDArray[np.uint8]:
     try:
-        return decode_image(message, limits)
+        return decoder.picture(message, limits)
     except ImageError as error:
         raise error.in_field(field) from error
 
 
 def _decode_mask(
-    message: pb.Image, field: str, source: NDArray[np.uint8], limits: ImageLimits
+    message: pb.Image, field: str, source: NDArray[np.uint8], limits: ImageLimits, decoder: Decoder
 ) -> NDArray[np.float32]:
     try:
-        mask = decode_mask_at(message, source.shape, limits)
+        mask = fit_mask(decoder.mask(message, limits), source.shape)
         if float(mask.max()) <= MASK_THRESHOLD:
             raise ImageError(
                 f"the mask is empty: its highest value is {float(mask.max()) * 255:.0f} of 255,"

@@ -16,6 +16,7 @@ from editcritic.server.batcher import Batcher
 from editcritic.server.callers import current_caller
 from editcritic.server.critics import critic_name, load_critic
 from editcritic.server.critics.base import Critic, CritiqueTask, DecodedCandidate, DecodedEdit
+from editcritic.server.decoders import IN_PROCESS, Decoder
 from editcritic.server.decoding import check_options, decode_candidate, decode_edit, decoded_byte_count
 from editcritic.server.device import Devices
 from editcritic.server.executors.local import LocalExecutor
@@ -56,11 +57,14 @@ class Hosts:
         self.admission = Admission(settings.max_queued, settings.max_queued_bytes)
         self.devices = Devices(settings.workers)
         self._judging: dict[str, ThreadPoolExecutor] = {}
-        self._decoding = ThreadPoolExecutor(_DECODING_THREADS, thread_name_prefix="decode")
+        self.decoder = _decoder(settings)
+        threads = max(_DECODING_THREADS, settings.isolated_decoders)
+        self._decoding = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._by_name: dict[str, CriticHost] = {}
 
     async def load(self) -> None:
         """Load every critic of the settings. One that fails is logged and left out; the others serve."""
+        await self.decode(self.decoder.start)
         for spec in self.settings.critics:
             try:
                 critic = await self.decode(load_critic, spec)
@@ -76,6 +80,7 @@ class Hosts:
             await host.batcher.close()
         for pool in (self._decoding, *self._judging.values()):
             pool.shutdown(wait=False, cancel_futures=True)
+        self.decoder.close()
 
     def infos(self) -> list[pb.CriticInfo]:
         """The loaded critics, the default first."""
@@ -131,7 +136,7 @@ class Hosts:
             byte_count = await self.decode(decoded_byte_count, edit, self.settings.images)
             self.admission.reserve(0, byte_count, caller)
             try:
-                decoded = await self.decode(decode_edit, edit, self.settings)
+                decoded = await self.decode(decode_edit, edit, self.settings, self.decoder)
             except BaseException:
                 self.admission.release(0, byte_count, caller)
                 raise
@@ -140,6 +145,15 @@ class Hosts:
     async def decode(self, function: Callable[..., _Result], *args: Any) -> _Result:
         """Run a decoding function off the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._decoding, function, *args)
+
+
+def _decoder(settings: ServerSettings) -> Decoder:
+    if not settings.isolated_decoders:
+        return IN_PROCESS
+    # Windows lacks what confines a worker.
+    from editcritic.server.decoder_pool import DecoderPool
+
+    return DecoderPool(settings.isolated_decoders, settings.images)
 
 
 class OpenedEdit:
@@ -222,7 +236,7 @@ class OpenedEdit:
                 byte_count = await hosts.decode(decoded_byte_count, candidate, hosts.settings.images)
                 with hosts.admission.room(0, max(0, byte_count - expected), self._caller):
                     decoded = await hosts.decode(
-                        decode_candidate, candidate, progress, self.edit.source, hosts.settings
+                        decode_candidate, candidate, progress, self.edit.source, hosts.settings, hosts.decoder
                     )
             decoded_at = time.monotonic()
             critique = await self._submit(decoded, deadline, on_ticket)

@@ -18,6 +18,7 @@ PROTOCOL_REVISION = 1
 """Revision of `editcritic.v1` that this server speaks."""
 
 MAX_ID_CHARS = 64
+_PUBLIC_DECODERS = 2
 
 
 class SettingsError(ValueError):
@@ -58,6 +59,9 @@ class ServerSettings:
         token: bearer token that every call but health must carry, and that reaches everything; None for none.
         tokens_path: file of bearer tokens with names, roles and quotas; see `server.tokens`. None for none.
         tls_client_ca_path: PEM authorities of clients; a client without a certificate of theirs is not let in.
+        decoder_workers: processes that decode pictures, so that one that breaks the image library ends a process and
+            not the server; 0 decodes in the server itself; None is 2 beyond loopback, where pictures come from
+            strangers, and 0 on it. POSIX only.
         allow_insecure_public: listen beyond loopback although there is no TLS.
 
     Raises:
@@ -91,6 +95,7 @@ class ServerSettings:
     token: str | None = field(default=None, repr=False)
     tokens_path: Path | None = None
     tls_client_ca_path: Path | None = None
+    decoder_workers: int | None = None
     allow_insecure_public: bool = False
 
     def __post_init__(self) -> None:
@@ -108,6 +113,10 @@ class ServerSettings:
             raise SettingsError(
                 "certificates of clients need TLS: give the server a certificate and a key too"
             )
+        if self.decoder_workers and os.name != "posix":
+            raise SettingsError(
+                "processes that decode can be confined on Linux and macOS only; leave decoder_workers"
+            )
         if "/" in self.host:
             raise SettingsError(
                 f"the host {self.host!r} is no address; Unix sockets and URLs are not listened on"
@@ -117,6 +126,13 @@ class ServerSettings:
                 f"refusing to listen on {self.host} in clear text; give a TLS certificate and key,"
                 " or say --allow-insecure-public behind a proxy that has one"
             )
+
+    @property
+    def isolated_decoders(self) -> int:
+        """Processes that decode pictures; 0 for none."""
+        if self.decoder_workers is not None:
+            return self.decoder_workers
+        return 0 if _is_loopback(self.host) or os.name != "posix" else _PUBLIC_DECODERS
 
     def limits(self) -> pb.ServerLimits:
         """The limits as clients see them."""

@@ -41,6 +41,7 @@ __all__ = [
     "decode_mask_file",
     "encode_image",
     "encode_mask",
+    "fit_mask",
     "paste_region",
     "pixel_count",
     "raw_image",
@@ -175,7 +176,16 @@ def decode_mask_at(
     Raises:
         ImageError: as `decode_mask`, and for another aspect ratio.
     """
-    mask, (height, width) = decode_mask(message, limits), shape[:2]
+    return fit_mask(decode_mask(message, limits), shape)
+
+
+def fit_mask(mask: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """A mask resized to the height and width of a source, (H, W) float32 in [0, 1].
+
+    Raises:
+        ImageError: it has another aspect ratio.
+    """
+    height, width = shape[:2]
     if mask.shape == (height, width):
         return mask
     levels = resize_to(np.round(mask * 255).astype(np.uint8), width, height, what="mask")

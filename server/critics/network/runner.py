@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,10 @@ class NetworkRunner:
                 whole = self.forward(stack_looks(_filled_up([looks[place] for place in part]), self.device))
                 outputs |= {place: _row(whole, row) for row, place in enumerate(part)}
         return [outputs[place] for place in range(len(looks))]
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The network's own."""
+        yield from self._network.parameters()
 
     def forward(self, given: EditInput) -> EditOutput:
         """Judge a batch, with gradients where they are asked for."""

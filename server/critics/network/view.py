@@ -23,8 +23,10 @@ __all__ = [
     "REGIONS",
     "WHOLE_SIDE",
     "EditView",
+    "cut_axis",
     "find_regions",
     "look_at",
+    "shrink_axis",
     "view_edit",
     "view_whole",
 ]
@@ -123,6 +125,26 @@ def view_whole(source: Pixels) -> EditView:
 def look_at(view: EditView, image: Pixels) -> tuple[Pixels, Pixels]:
     """A candidate's window (S, S, 3) and the whole of it (96, 96, 3), both uint8."""
     return view.cut(image), _shrink(image)
+
+
+def cut_axis(columns: Plane, start: int, length: int, side: int) -> Plane:
+    """The window's cut along one axis alone, (side, k), of (n, k) float32.
+
+    Args:
+        start, length: of the window along that axis, which may reach beyond the n pixels.
+        side: S.
+    """
+    count = len(columns)
+    low, high = max(start, 0), min(start + length, count)
+    gaps = (low - start, start + length - high)
+    part = np.asarray(cv2.copyMakeBorder(columns[low:high], *gaps, 0, 0, cv2.BORDER_REFLECT), np.float32)
+    return part if length == side else shrink_axis(part, side)
+
+
+def shrink_axis(columns: Plane, side: int) -> Plane:
+    """(side, k) of (n, k) float32: resized along the first axis as `look_at` does along both."""
+    size = (columns.shape[1], side)
+    return np.asarray(cv2.resize(columns, size, interpolation=cv2.INTER_AREA), np.float32).reshape(side, -1)
 
 
 def find_regions(alpha: Plane, untouched: NDArray[np.bool_]) -> Plane:

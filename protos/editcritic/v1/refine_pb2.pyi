@@ -326,6 +326,9 @@ class SamplingOptions(google.protobuf.message.Message):
     STEP_COUNT_FIELD_NUMBER: builtins.int
     STRENGTH_FIELD_NUMBER: builtins.int
     GUIDANCE_SCALE_FIELD_NUMBER: builtins.int
+    QUALITY_TARGET_FIELD_NUMBER: builtins.int
+    QUALITY_GUIDANCE_FIELD_NUMBER: builtins.int
+    CRITIC_GUIDANCE_FIELD_NUMBER: builtins.int
     engine: builtins.str
     """Name of an engine of ListEngines. Empty: the server's default."""
     candidate_count: builtins.int
@@ -338,6 +341,18 @@ class SamplingOptions(google.protobuf.message.Message):
     """Denoising strength, in (0, 1]. Absent: the engine's default."""
     guidance_scale: builtins.float
     """Guidance scale, 0 or more. Absent: the engine's default. The loop never changes it to gain a score."""
+    quality_target: builtins.float
+    """Visual quality that the engine is conditioned on, 0 to 100. Absent: the engine samples without one. Refused by an
+    engine that does not take it, as are the two below. The loop never sets or changes any of the three.
+    """
+    quality_guidance: builtins.float
+    """How far sampling is led away from what the engine knows as low quality, 0 to 3. Absent: 0, not at all. Doubles the
+    work of a step.
+    """
+    critic_guidance: builtins.float
+    """How strongly the gradient of the default critic's score moves the last steps, 0 to 1. Absent: 0, not at all. What
+    it gains by that critic says little about the picture; judge it by another one.
+    """
     def __init__(
         self,
         *,
@@ -347,11 +362,20 @@ class SamplingOptions(google.protobuf.message.Message):
         step_count: builtins.int = ...,
         strength: builtins.float | None = ...,
         guidance_scale: builtins.float | None = ...,
+        quality_target: builtins.float | None = ...,
+        quality_guidance: builtins.float | None = ...,
+        critic_guidance: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["_guidance_scale", b"_guidance_scale", "_seed", b"_seed", "_strength", b"_strength", "guidance_scale", b"guidance_scale", "seed", b"seed", "strength", b"strength"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["_guidance_scale", b"_guidance_scale", "_seed", b"_seed", "_strength", b"_strength", "candidate_count", b"candidate_count", "engine", b"engine", "guidance_scale", b"guidance_scale", "seed", b"seed", "step_count", b"step_count", "strength", b"strength"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["_critic_guidance", b"_critic_guidance", "_guidance_scale", b"_guidance_scale", "_quality_guidance", b"_quality_guidance", "_quality_target", b"_quality_target", "_seed", b"_seed", "_strength", b"_strength", "critic_guidance", b"critic_guidance", "guidance_scale", b"guidance_scale", "quality_guidance", b"quality_guidance", "quality_target", b"quality_target", "seed", b"seed", "strength", b"strength"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["_critic_guidance", b"_critic_guidance", "_guidance_scale", b"_guidance_scale", "_quality_guidance", b"_quality_guidance", "_quality_target", b"_quality_target", "_seed", b"_seed", "_strength", b"_strength", "candidate_count", b"candidate_count", "critic_guidance", b"critic_guidance", "engine", b"engine", "guidance_scale", b"guidance_scale", "quality_guidance", b"quality_guidance", "quality_target", b"quality_target", "seed", b"seed", "step_count", b"step_count", "strength", b"strength"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_critic_guidance", b"_critic_guidance"]) -> typing_extensions.Literal["critic_guidance"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing_extensions.Literal["_guidance_scale", b"_guidance_scale"]) -> typing_extensions.Literal["guidance_scale"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_quality_guidance", b"_quality_guidance"]) -> typing_extensions.Literal["quality_guidance"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_quality_target", b"_quality_target"]) -> typing_extensions.Literal["quality_target"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing_extensions.Literal["_seed", b"_seed"]) -> typing_extensions.Literal["seed"] | None: ...
     @typing.overload
@@ -773,6 +797,8 @@ class EngineInfo(google.protobuf.message.Message):
     DEFAULT_STEP_COUNT_FIELD_NUMBER: builtins.int
     DEVICE_FIELD_NUMBER: builtins.int
     SCHEDULER_FIELD_NUMBER: builtins.int
+    TAKES_QUALITY_TARGET_FIELD_NUMBER: builtins.int
+    TAKES_CRITIC_GUIDANCE_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name in the registry, hub id, or the last part of a folder's name."""
     pipeline_class: builtins.str
@@ -793,6 +819,10 @@ class EngineInfo(google.protobuf.message.Message):
     """Where it runs, for example "cpu"."""
     scheduler: builtins.str
     """Class of its scheduler, for example "DDIMScheduler"; empty when it has none."""
+    takes_quality_target: builtins.bool
+    """Whether SamplingOptions.quality_target and quality_guidance are taken."""
+    takes_critic_guidance: builtins.bool
+    """Whether SamplingOptions.critic_guidance is taken."""
     def __init__(
         self,
         *,
@@ -806,8 +836,10 @@ class EngineInfo(google.protobuf.message.Message):
         default_step_count: builtins.int = ...,
         device: builtins.str = ...,
         scheduler: builtins.str = ...,
+        takes_quality_target: builtins.bool = ...,
+        takes_critic_guidance: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["default_step_count", b"default_step_count", "device", b"device", "name", b"name", "native_side_px", b"native_side_px", "pipeline_class", b"pipeline_class", "prompt_style", b"prompt_style", "revision", b"revision", "scheduler", b"scheduler", "takes_negative_prompt", b"takes_negative_prompt", "takes_strength", b"takes_strength"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["default_step_count", b"default_step_count", "device", b"device", "name", b"name", "native_side_px", b"native_side_px", "pipeline_class", b"pipeline_class", "prompt_style", b"prompt_style", "revision", b"revision", "scheduler", b"scheduler", "takes_critic_guidance", b"takes_critic_guidance", "takes_negative_prompt", b"takes_negative_prompt", "takes_quality_target", b"takes_quality_target", "takes_strength", b"takes_strength"]) -> None: ...
 
 global___EngineInfo = EngineInfo
 

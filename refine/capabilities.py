@@ -41,6 +41,8 @@ class Capabilities:
         scheduler: class of the scheduler; empty for an engine without one.
         prompt_tokens: tokens of a prompt that are read, marks of begin and end included; the rest is cut off unread.
         emphasis: whether "(words:1.2)" weighs words; stock pipelines of diffusers read it as text.
+        quality_target: whether it can be told which quality to paint, and led away from a low one.
+        critic_guidance: whether the gradient of a critic's score can move its last steps.
     """
 
     name: str
@@ -62,6 +64,8 @@ class Capabilities:
     scheduler: str = ""
     prompt_tokens: int = 77
     emphasis: bool = False
+    quality_target: bool = False
+    critic_guidance: bool = False
 
     def reads_negative(self, guidance: float | None) -> bool:
         """Whether a negative prompt has an effect at that guidance (None: the engine's own)."""
@@ -81,6 +85,8 @@ class Capabilities:
             default_step_count=self.default_steps,
             device=device,
             scheduler=self.scheduler,
+            takes_quality_target=self.quality_target,
+            takes_critic_guidance=self.critic_guidance,
         )
 
 

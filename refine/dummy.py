@@ -12,6 +12,7 @@ from editcritic.refine.capabilities import Capabilities
 from editcritic.refine.engine import Candidate, Preview, advance_in_turn
 from editcritic.refine.geometry import Frame, composite, plan_frame
 from editcritic.refine.masks import edit_masks
+from editcritic.refine.quality_options import QualityOptions
 from editcritic.refine.suspended import State
 from editcritic.v1.errors import InvalidInput
 
@@ -103,11 +104,13 @@ class DummyEngine:
         guidance: float | None = None,
         negative_prompt: str = "",
         blend_mask: NDArray[Any] | None = None,
+        quality: QualityOptions | None = None,
     ) -> DummyCandidate:
         """Prepare one answer; see `engine.Engine.candidate`. Strength, guidance and prompts change nothing."""
         del prompt, strength, guidance, negative_prompt
         marked, blend = edit_masks(source, mask, blend_mask)
         able = self.capabilities
+        (quality or QualityOptions()).checked(able)
         frame = plan_frame(np.maximum(marked, blend), able.native, able.multiple, able.context)
         return DummyCandidate(source, (marked, blend), frame, seed, steps or able.default_steps)
 

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from editcritic.refine.capabilities import Capabilities
+from editcritic.refine.quality_options import QualityOptions
 from editcritic.refine.suspended import State
 from editcritic.refine.turns import SharedDevice
 from editcritic.v1 import critic_pb2 as pb
@@ -115,12 +116,14 @@ class Engine(Protocol):
         guidance: float | None = None,
         negative_prompt: str = "",
         blend_mask: NDArray[Any] | None = None,
+        quality: QualityOptions | None = None,
     ) -> Candidate:
         """Prepare one answer; nothing runs until it is advanced.
 
         source: (H, W, 3) uint8, sRGB. mask: (H, W) bool, uint8 or float in [0, 1], 1 where the picture may change.
         strength in (0, 1]: how much of what is there is destroyed first. None anywhere: the engine's default.
         blend_mask: how to blend, as `mask`; made from the mask when absent.
+        quality: which quality to paint; refused by engines that cannot be told (`capabilities`).
         Raises: ImageError and InvalidInput for edits that cannot be carried out.
         """
 

@@ -17,12 +17,14 @@ from PIL import Image
 from editcritic.refine.alignment import aligned
 from editcritic.refine.capabilities import Capabilities, capabilities_of
 from editcritic.refine.clean import StepWatch
-from editcritic.refine.decoding import LatentDecoder
+from editcritic.refine.decoding import LatentDecoder, to_vae_space
 from editcritic.refine.engine import Candidate, Preview, advance_in_turn
 from editcritic.refine.gathering import Gate
 from editcritic.refine.geometry import Frame, composite, plan_frame
 from editcritic.refine.loading import open_pipeline
 from editcritic.refine.masks import edit_masks
+from editcritic.refine.quality_options import QualityOptions
+from editcritic.refine.steering import DifferentiableCritic, Layer, steer
 from editcritic.refine.suspended import State, SuspendedCall, advance_together
 from editcritic.refine.turns import SharedDevice, Turns
 from editcritic.v1.errors import InvalidInput
@@ -189,6 +191,8 @@ class DiffusersEngine:
         self._decoder = LatentDecoder(self.pipeline, tiny, preview)
         self._lock = Turns(shared)
         self._gate = _gated(self.pipeline, gather) if gather > 1 else None
+        self.steering: DifferentiableCritic | None = None
+        """Whose gradient is followed where a candidate asks for it."""
 
     def advance(self, candidates: Sequence[Candidate], to_fraction: float) -> None:
         """Advance several of its candidates; see `engine.Engine.advance`."""
@@ -210,18 +214,25 @@ class DiffusersEngine:
         guidance: float | None = None,
         negative_prompt: str = "",
         blend_mask: NDArray[Any] | None = None,
+        quality: QualityOptions | None = None,
     ) -> DiffusersCandidate:
         """Prepare one answer to an edit; see `engine.Engine.candidate`."""
         marked, blend = edit_masks(source, mask, blend_mask)
         known, notes = self.read_prompt(prompt)
         able = self.capabilities
+        wish = (quality or QualityOptions()).checked(able)
         reach = np.maximum(marked, blend)
         frame = plan_frame(reach, able.native, able.multiple, able.context, able.centred)
         work_mask = frame.cut_mask(reach, able.multiple)
         arguments = self._prompts(known, negative_prompt) | self._numbers(steps, strength, guidance)
-        arguments |= self._pictures(frame, frame.cut(source, reach), work_mask, seed)
+        arguments |= self._pictures(frame, frame.cut(source, reach), work_mask, seed) | self.asked_quality(
+            wish
+        )
         private = _private(self.pipeline)
         watch = StepWatch(private.scheduler)
+        if wish.critic_guidance > 0:
+            score = self._climbable(source, (marked, blend), frame)
+            steer(private.scheduler, score, wish.critic_guidance)
         call = SuspendedCall(private, self._taken(arguments), self._lock, self._gate)
         denoise = _back_to_source(work_mask, frame, marked.shape)
         return DiffusersCandidate(
@@ -232,6 +243,27 @@ class DiffusersEngine:
         """The prompt as the pipeline should read it, and notes for the user. Engines with a closed
         vocabulary override this."""
         return prompt, ()
+
+    def asked_quality(self, wish: QualityOptions) -> dict[str, Any]:
+        """Arguments of a call for a wanted quality. Engines that can be told one override this."""
+        del wish
+        return {}
+
+    def _climbable(self, source: Pixels, masks: tuple[Array, Array], frame: Frame) -> Callable[[Any], Any]:
+        """The steering critic's score of predicted clean latents."""
+        if self.steering is None:
+            raise InvalidInput(
+                "critic guidance needs a critic whose gradient can be followed, and this engine was given none; set "
+                "engine.steering, as the command line does, or leave critic_guidance out"
+            )
+        score = self.steering.open(source, *masks, frame.place)
+        layer, vae = Layer(source, masks[1], frame), self.pipeline.vae
+
+        def climbable(latents: Any) -> Any:
+            picture = vae.decode(to_vae_space(vae, latents).to(vae.dtype), return_dict=False)[0]
+            return score(layer(picture[0].float().cpu() / 2 + 0.5))
+
+        return climbable
 
     def _prompts(self, prompt: str, negative: str) -> dict[str, Any]:
         if self._conditioning:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from editcritic.refine.engine import Engine
 from editcritic.refine.journal import Journal
+from editcritic.refine.quality_options import QualityOptions, quality_options
 from editcritic.refine.recorder import Event, Recorder
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
@@ -58,11 +59,13 @@ class Run:
         made: finished first answers, in order. best: the edit to hand back, None at first.
         spent: denoising steps until now, by candidate. failure: why the newest step that failed did.
 
-    Raises: InvalidInput when the journal has an edit of that name that asked for something else.
+    Raises: InvalidInput when the journal has an edit of that name that asked for something else, or the engine
+        cannot paint as it is asked to.
     """
 
     def __init__(self, engine: Engine, request: refine_pb2.RefineRequest, journal: Journal | None) -> None:
         self.engine, self.request, self.edit = engine, request, request.edit
+        (quality_options(request.sampling) or QualityOptions()).checked(engine.capabilities)
         self.source = decode_image(request.edit.source)
         self.mask, self.blend = decode_mask(request.edit.denoise_mask), decode_mask(request.edit.blend_mask)
         self.made: list[Made] = []
@@ -93,6 +96,7 @@ class Run:
             "strength": sampling.strength if sampling.HasField("strength") else None,
             "guidance": sampling.guidance_scale if sampling.HasField("guidance_scale") else None,
             "negative_prompt": self.edit.negative_prompt,
+            "quality": quality_options(sampling),
         }
 
     def record(self, kind: str, message: Any) -> Event:

@@ -194,11 +194,12 @@ class AsyncCritiqueStream:
         step: int = 0,
         step_count: int = 0,
         sigma: float | None = None,
+        engine: str | None = None,
         **details: Any,
     ) -> None:
         """Send a candidate part-way through denoising; see `CritiqueStream.preview`."""
         named = name_candidate(candidate_id, picture, details)
-        self._add(make_preview(named, fraction, step, step_count, sigma))
+        self._add(make_preview(named, fraction, step, step_count, sigma, engine))
 
     async def cancel(self, candidate_id: str) -> None:
         """Forget a candidate; its name may be used again."""

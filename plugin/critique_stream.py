@@ -100,6 +100,7 @@ class CritiqueStream:
         step: int = 0,
         step_count: int = 0,
         sigma: float | None = None,
+        engine: str | None = None,
         **details: Any,
     ) -> None:
         """Send a candidate part-way through denoising.
@@ -111,13 +112,15 @@ class CritiqueStream:
             step: steps done, when known.
             step_count: steps in all, when known.
             sigma: noise level, when known.
+            engine: its name as engines tell it ("tabletop"), when known; a critic that has learned its previews
+                then forecasts the finished candidate's scores.
             **details: region, seed and encoding, see `make_candidate`.
 
         Raises:
             ImageError: the picture cannot be read.
         """
         candidate = name_candidate(candidate_id, picture, details)
-        self._add(make_preview(candidate, fraction, step, step_count, sigma))
+        self._add(make_preview(candidate, fraction, step, step_count, sigma, engine))
 
     def cancel(self, candidate_id: str) -> None:
         """Forget a candidate; its name may be used again."""

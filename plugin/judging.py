@@ -36,7 +36,8 @@ class ServedJudge:
         if progress is None:
             self._stream.candidate(name, candidate)
         else:
-            self._stream.preview(name, candidate, progress.fraction, step=progress.step)
+            told = progress.engine if progress.HasField("engine") else None
+            self._stream.preview(name, candidate, progress.fraction, step=progress.step, engine=told)
         for event in self._stream.events(_ANSWER_S):
             if event.HasField("critique") and event.critique.candidate_id == name:
                 return event.critique

@@ -67,10 +67,17 @@ def as_candidates(candidates: Candidates) -> list[pb.Candidate]:
 
 
 def make_preview(
-    candidate: pb.Candidate, fraction: float, step: int = 0, step_count: int = 0, sigma: float | None = None
+    candidate: pb.Candidate,
+    fraction: float,
+    step: int = 0,
+    step_count: int = 0,
+    sigma: float | None = None,
+    engine: str | None = None,
 ) -> pb.CritiqueStreamRequest:
     """A preview on a stream; `fraction` is the share of the executed steps that are done, in (0, 1]."""
-    progress = pb.DenoisingProgress(fraction=fraction, step=step, step_count=step_count, sigma=sigma)
+    progress = pb.DenoisingProgress(
+        fraction=fraction, step=step, step_count=step_count, sigma=sigma, engine=engine
+    )
     return pb.CritiqueStreamRequest(preview=pb.Preview(candidate=candidate, progress=progress))
 
 

@@ -177,7 +177,8 @@ class Racing:
 
     def _look(self, name: str, share: float) -> Steps:
         run, lane = self._run, self._lanes[name]
-        event = yield from run.attempt("preview", partial(_preview, lane, name), name)
+        engine = run.engine.capabilities.name
+        event = yield from run.attempt("preview", partial(_preview, lane, name, engine), name)
         if event is None:
             lane.drop()
             self._race.failed(name)
@@ -244,13 +245,13 @@ def _veto(judged: refine_pb2.RefineResponse | None) -> str:
     return next((_HOPELESS[kind] for kind in found if kind in _HOPELESS), "")
 
 
-def _preview(candidate: Callable[[], Candidate], name: str) -> refine_pb2.PreviewTaken:
+def _preview(candidate: Callable[[], Candidate], name: str, engine: str) -> refine_pb2.PreviewTaken:
     running = candidate()
     seen = running.preview()
     left, top, right, bottom = seen.region
     return refine_pb2.PreviewTaken(
         candidate_id=name,
-        progress=pb.DenoisingProgress(fraction=seen.fraction, step=running.evaluations),
+        progress=pb.DenoisingProgress(fraction=seen.fraction, step=running.evaluations, engine=engine),
         image=encode_image(seen.picture),
         region=pb.Box(x=left, y=top, width=right - left, height=bottom - top),
     )

@@ -123,10 +123,14 @@ def test_a_verdict_is_kept_once(connect: Any, address: str, request: pytest.Fixt
 def test_a_stream(connect: Any, address: str, edit: pb.Edit, filled: Fill) -> None:
     with connect(address).open_edit(edit, critic="dummy") as stream:
         assert stream.opened.critic.name == "dummy"
-        stream.preview("a", filled(100), 0.5, step=10, step_count=20)
+        stream.preview("a", filled(100), 0.5, step=10, step_count=20, engine="tabletop")
         stream.candidate("b", make_candidate(filled(200), seed=7))
         events = list(stream.finish())
     assert sorted(judged(events)) == ["a", "b"]
+    (told,) = [event.critique.progress for event in events if event.critique.candidate_id == "a"]
+    assert (told.fraction, told.engine) == (0.5, "tabletop"), (
+        "a critique tells what it was told of the preview"
+    )
 
 
 def test_a_stream_sends_no_more_than_its_credit_and_still_everything(connect: Any, edit: pb.Edit) -> None:

@@ -34,6 +34,13 @@ def test_a_race_drops_candidates_tells_why_and_what_was_saved() -> None:
     assert result.saved_evaluation_count > 0
 
 
+def test_a_critic_is_told_whose_previews_it_sees() -> None:
+    events = events_of(PlainCritic(), request_for(count=3, race=racing(), repair_round_count=0))
+    previews = [e.preview.progress for e in events if e.HasField("preview")]
+    assert previews
+    assert {each.engine for each in previews} == {events[0].started.engine.name}
+
+
 def test_a_race_that_is_killed_after_any_event_resumes_to_the_same_end(tmp_path: Path) -> None:
     request = request_for(count=6, race=racing(price=2.0), repair_round_count=1)
     straight = events_of(PlainCritic(), request)

@@ -1361,6 +1361,7 @@ class DenoisingProgress(google.protobuf.message.Message):
     STEP_FIELD_NUMBER: builtins.int
     STEP_COUNT_FIELD_NUMBER: builtins.int
     SIGMA_FIELD_NUMBER: builtins.int
+    ENGINE_FIELD_NUMBER: builtins.int
     fraction: builtins.float
     """Share of the executed steps that are done, in (0, 1]."""
     step: builtins.int
@@ -1369,6 +1370,11 @@ class DenoisingProgress(google.protobuf.message.Message):
     """Steps in all, 1 or more. Set when known."""
     sigma: builtins.float
     """Noise level sigma of the sample from which x0 was predicted. Absent when unknown."""
+    engine: builtins.str
+    """Name of the engine that denoises, "tabletop" for one. A critic that has learned this engine's previews then
+    answers with a forecast of the finished candidate's scores, and says so in its explanation. Absent when
+    unknown; a name that a critic does not know changes nothing.
+    """
     def __init__(
         self,
         *,
@@ -1376,9 +1382,13 @@ class DenoisingProgress(google.protobuf.message.Message):
         step: builtins.int = ...,
         step_count: builtins.int = ...,
         sigma: builtins.float | None = ...,
+        engine: builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["_sigma", b"_sigma", "sigma", b"sigma"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["_sigma", b"_sigma", "fraction", b"fraction", "sigma", b"sigma", "step", b"step", "step_count", b"step_count"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["_engine", b"_engine", "_sigma", b"_sigma", "engine", b"engine", "sigma", b"sigma"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["_engine", b"_engine", "_sigma", b"_sigma", "engine", b"engine", "fraction", b"fraction", "sigma", b"sigma", "step", b"step", "step_count", b"step_count"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_engine", b"_engine"]) -> typing_extensions.Literal["engine"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing_extensions.Literal["_sigma", b"_sigma"]) -> typing_extensions.Literal["sigma"] | None: ...
 
 global___DenoisingProgress = DenoisingProgress

@@ -19,9 +19,10 @@ from editcritic.server.critics.finding import DIMENSION_OF, Finding
 from editcritic.server.critics.network.border import BorderScene, measure_border, prepare_border
 from editcritic.server.critics.network.calibration import read_calibration
 from editcritic.server.critics.network.findings import edited_region, join_border, read_findings
+from editcritic.server.critics.network.forecast import PreviewReaders, load_readers, preview_features
 from editcritic.server.critics.network.model import EditOutput
 from editcritic.server.critics.network.runner import BUCKETS, Look, NetworkRunner, climb, load_network
-from editcritic.server.critics.network.verdict import judge, reportable
+from editcritic.server.critics.network.verdict import foresee, judge, reportable
 from editcritic.server.critics.network.view import EditView, look_at, view_edit, view_whole
 from editcritic.server.critics.reporting import Frame, make_defect, make_maps, worst_first
 from editcritic.server.critics.views import outside_of
@@ -31,8 +32,9 @@ __all__ = ["WEIGHTS", "NetworkCritic", "PreparedEdit"]
 
 VERSION = "4"
 WEIGHTS = Path(__file__).with_name("weights")
-"""Folder with `network.safetensors`, `calibration.json` and `alignment.safetensors`."""
+"""Folder with `network.safetensors`, `calibration.json`, `alignment.safetensors` and `previews.safetensors`."""
 ALIGNMENT = "alignment.safetensors"
+PREVIEWS = "previews.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +62,7 @@ class NetworkCritic:
 
     Args:
         weights: folder with weights and calibration; the shipped ones by default. The shipped alignment head is
-            used where the folder has none.
+            used where the folder has none; the shipped readers of previews are not, as they read these weights only.
         device: "cpu" or "cuda".
         batched: judge candidates together; None for on a GPU, where it pays.
 
@@ -77,6 +79,7 @@ class NetworkCritic:
         self._calibration = read_calibration(weights / "calibration.json")
         own = weights / ALIGNMENT
         self._alignment = load_head(own if own.exists() else WEIGHTS / ALIGNMENT)
+        self._readers = load_readers(weights / PREVIEWS)
 
     @property
     def info(self) -> pb.CriticInfo:
@@ -132,6 +135,17 @@ class NetworkCritic:
         size = (source.shape[1], source.shape[0])
         return np.asarray(cv2.resize(found, size, interpolation=cv2.INTER_LINEAR), np.float32)
 
+    def features(
+        self, prepared: PreparedEdit, preview: NDArray[np.uint8], share: float
+    ) -> NDArray[np.float64]:
+        """What the network makes of a preview, (H, W, 3) uint8, at a share of the steps; see `preview_features`."""
+        window, whole = look_at(prepared.view, preview)
+        return preview_features(self._run(Look(prepared.view, window, whole, share)))
+
+    def read_prompt(self, edit: DecodedEdit, image: NDArray[np.uint8]) -> pb.Score:
+        """Prompt alignment alone of a picture, (H, W, 3) uint8."""
+        return self._alignment.read(edit, image).score
+
     def ascend(
         self, prepared: PreparedEdit, candidate: NDArray[np.uint8], levels: float, steps: int
     ) -> NDArray[np.uint8]:
@@ -162,7 +176,16 @@ class NetworkCritic:
         scores = judge(
             output, self._calibration, prepared.view, prepared.outside, findings, reading.score, progress
         )
+        readers = self._readers_of(task)
+        if readers is not None and progress is not None:
+            scores = foresee(scores, readers, preview_features(output), progress, findings)
         return self._write(task, prepared, findings, scores, progress)
+
+    def _readers_of(self, task: CritiqueTask) -> PreviewReaders | None:
+        """What reads this preview; None for a finished candidate, an unknown engine, or too early a preview."""
+        told = task.candidate.progress
+        readers = self._readers.get(told.engine) if told is not None else None
+        return readers if readers is not None and told is not None and readers.covers(told.fraction) else None
 
     def _write(
         self,
@@ -180,7 +203,7 @@ class NetworkCritic:
             critic=self._identity(),
             scores=scores,
             defects=defects,
-            explanation=summarise(defects, ["all that this critic looks for"], []),
+            explanation=summarise(defects, ["all that this critic looks for"], self._notes(task)),
             measurements=[measured for finding in findings for measured in finding.evidence],
         )
         if task.options.heat_map:
@@ -188,6 +211,15 @@ class NetworkCritic:
         if task.candidate.progress is not None:
             critique.progress.CopyFrom(task.candidate.progress)
         return critique
+
+    def _notes(self, task: CritiqueTask) -> list[str]:
+        if self._readers_of(task) is None or task.candidate.progress is None:
+            return []
+        told = task.candidate.progress
+        return [
+            f"Forecast: the scores are those expected of the finished candidate, from a preview at"
+            f" {100 * told.fraction:.0f} % of the steps of {told.engine}."
+        ]
 
     def _identity(self) -> pb.CriticIdentity:
         return pb.CriticIdentity(

@@ -11,6 +11,7 @@ from editcritic.server.critics.evidence.calibration import UNCHANGED_SHARE
 from editcritic.server.critics.evidence.fill import happened_share
 from editcritic.server.critics.finding import Finding
 from editcritic.server.critics.network.calibration import Calibration
+from editcritic.server.critics.network.forecast import FORECAST, PreviewReaders
 from editcritic.server.critics.network.model import SCORES, EditOutput
 from editcritic.server.critics.network.view import EditView
 from editcritic.server.critics.scoring import (
@@ -23,7 +24,7 @@ from editcritic.server.critics.scoring import (
 )
 from editcritic.v1 import critic_pb2 as pb
 
-__all__ = ["judge", "reportable"]
+__all__ = ["foresee", "judge", "reportable"]
 
 JUDGED_FROM = 0.1
 """Before this share of the steps a preview is a blurry mean."""
@@ -63,6 +64,28 @@ def judge(
             abstained(why) if why else scored(*calibration.curves[name].score(mean, variance))
         )
     dimensions[pb.DIMENSION_PRESERVATION] = _preservation(findings, why_not)
+    return make_scores(dimensions, _happened(findings), alignment)
+
+
+def foresee(
+    scores: pb.Scores,
+    readers: PreviewReaders,
+    features: NDArray[np.float64],
+    share: float,
+    findings: Sequence[Finding],
+) -> pb.Scores:
+    """A preview's scores as they are forecast for the finished candidate; what was not judged stays so."""
+    named = [*(getattr(scores, name) for name in FORECAST), scores.prompt_alignment]
+    present = np.array([[each.value, each.stddev] for each in named])
+    expected = [scored(*pair) for pair in readers.forecast(features, share, present).tolist()]
+    naturalness, harmony, alignment = (
+        new if old.status == pb.SCORE_STATUS_SCORED else old for old, new in zip(named, expected, strict=True)
+    )
+    dimensions = {
+        pb.DIMENSION_NATURALNESS: naturalness,
+        pb.DIMENSION_HARMONY: harmony,
+        pb.DIMENSION_PRESERVATION: scores.preservation,
+    }
     return make_scores(dimensions, _happened(findings), alignment)
 
 

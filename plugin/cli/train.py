@@ -21,6 +21,7 @@ __all__ = [
     "train_instruct",
     "train_knockout",
     "train_network",
+    "train_previews",
     "train_quality_head",
     "train_verdicts",
 ]
@@ -190,6 +191,61 @@ def train_adapt(
         f"pairs of the engine in order, on edits left aside: {100 * figures['before']:.1f} % before,"
         f" {100 * figures['after']:.1f} % after, of {figures['pairs']:.0f}; {out}",
         markup=False,
+    )
+
+
+@train.command("previews")
+@command
+def train_previews(
+    images: Images,
+    out: Out,
+    engine: Annotated[str, typer.Option("--engine", "-e", help="tabletop, a pipeline folder, a hub id.")],
+    weights: Weights = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Prompts for the engine, one a line; needed but for tabletop.")
+    ] = None,
+    count: Annotated[int, typer.Option("--count", "-n", min=20, help="Edits that the engine answers.")] = 300,
+    answers: Annotated[int, typer.Option(min=1, help="Answers to each edit.")] = 4,
+    seed: Seed = 0,
+) -> None:
+    """Learn what an engine's previews promise: its answers, finished, with their previews; no labels."""
+    from editcritic.plugin.recorded_answers import prompted_edits, record_previews, tabletop_edits
+    from editcritic.refine.engine import load_engine
+    from editcritic.refine.tabletop.photos import read_photos
+    from editcritic.server.critics.network.critic import WEIGHTS
+    from editcritic.server.training.recipes import train_previews
+    from editcritic.v1.errors import InvalidInput
+
+    if prompts is None and engine != "tabletop":
+        raise InvalidInput("prompts for this engine are needed: --prompts FILE, one a line")
+    photos, opened = read_photos(images), load_engine(engine)
+    asked = prompts.read_text(encoding="utf-8").split("\n") if prompts else []
+    edits = (
+        prompted_edits(photos, [line for line in asked if line.strip()], count, seed)
+        if prompts
+        else tabletop_edits(photos, count, seed)
+    )
+    with _progress() as progress:
+        task = progress.add_task(f"{engine} answers", total=count)
+        record_previews(
+            opened,
+            edits,
+            out / "recorded",
+            answers=answers,
+            seed=seed,
+            told=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+        task = progress.add_task("looking", total=count)
+        found = train_previews(
+            weights or WEIGHTS,
+            out / "recorded",
+            opened.capabilities.name,
+            out,
+            told=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    told = ", ".join(f"{value:.2f} at {100 * share:.0f} %" for share, value in found.items())
+    stdout.print(
+        f"rank correlation with the final visual quality, on edits left aside: {told}; {out}", markup=False
     )
 
 

@@ -11,7 +11,8 @@ from editcritic.server.critics.alignment import load_head
 from editcritic.server.critics.multimodal.head import save_head
 from editcritic.server.critics.multimodal.model import MultimodalModel
 from editcritic.server.critics.network.calibration import read_calibration, write_calibration
-from editcritic.server.critics.network.critic import ALIGNMENT, WEIGHTS
+from editcritic.server.critics.network.critic import ALIGNMENT, PREVIEWS, WEIGHTS, NetworkCritic
+from editcritic.server.critics.network.forecast import load_readers, save_readers
 from editcritic.server.critics.network.runner import NetworkRunner, load_network
 from editcritic.server.training.adaptation import adapt_network, order_accuracy
 from editcritic.server.training.alignment import Example
@@ -21,6 +22,7 @@ from editcritic.server.training.alignment_tuning import agreement, tune_alignmen
 from editcritic.server.training.calibration import collect_samples, fit_calibration
 from editcritic.server.training.engine_pairs import read_answers
 from editcritic.server.training.evaluation import jobs_of, list_photographs
+from editcritic.server.training.forecast import fit_readers, look_at_previews, rank_correlations
 from editcritic.server.training.named_answers import read_named
 from editcritic.server.training.pairs import PairSource, read_photographs
 from editcritic.server.training.quality_head import (
@@ -29,6 +31,7 @@ from editcritic.server.training.quality_head import (
     ladder_of_group,
     train_head,
 )
+from editcritic.server.training.recorded_previews import read_recorded
 from editcritic.server.training.stages import STAGES
 from editcritic.server.training.trainer import Report, Trainer, TrainingRun, export_weights
 from editcritic.v1.errors import InvalidInput
@@ -41,6 +44,7 @@ __all__ = [
     "gallery_source",
     "split_photographs",
     "train_network",
+    "train_previews",
     "train_quality_head",
 ]
 
@@ -201,6 +205,36 @@ def _apart(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
         [each for each, is_kept in zip(examples, kept, strict=True) if not is_kept],
         [each for each, is_kept in zip(examples, kept, strict=True) if is_kept],
     )
+
+
+def train_previews(
+    weights: Path,
+    recorded: Path,
+    engine: str,
+    out: Path,
+    *,
+    told: Callable[[int, int], None] | None = None,
+) -> dict[float, float]:
+    """Teach a weights folder what an engine's previews promise; readers of other engines stay.
+
+    Args:
+        weights: folder of the network that is to read them; copied to `out`.
+        recorded: folder of `RecordedEdit`s.
+        engine: its name as engines tell it.
+
+    Returns:
+        Rank correlation of forecast and final visual quality within an edit, by share of the steps, on edits that
+        were not learned from (five-fold cross-validation).
+    """
+    samples = look_at_previews(NetworkCritic(weights), read_recorded(recorded), told)
+    readers = load_readers(weights / PREVIEWS) | {engine: fit_readers(samples)}
+    out.mkdir(parents=True, exist_ok=True)
+    for file in weights.glob("*.safetensors"):
+        if not (out / file.name).exists():
+            shutil.copyfile(file, out / file.name)
+    write_calibration(read_calibration(weights / "calibration.json"), out / "calibration.json")
+    save_readers(readers, out / PREVIEWS)
+    return dict(zip(samples.shares.tolist(), rank_correlations(samples), strict=True))
 
 
 def train_quality_head(

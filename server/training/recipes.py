@@ -187,9 +187,17 @@ def adapt_alignment(
 
     Returns:
         By slot, on the kept pictures: share of words read as told before, after, and of how many.
+
+    Raises:
+        InvalidInput: too few pictures to learn from some and keep others.
     """
     learnt, kept = _apart(read_named(painted))
     drawn, kept_drawn = _apart(renderings)
+    if not learnt or not drawn:
+        raise InvalidInput(
+            f"{len(kept)} painted pictures and {len(kept_drawn)} renderings are too few: more than {KEPT_RUN} of each"
+            " are needed; ask for more --renderings or --answers"
+        )
     head, tuned = load_head(weights / ALIGNMENT), load_head(weights / ALIGNMENT)
     tune_alignment(tuned, drawn, learnt, wrong, steps, seed, told)
     settled = settle(head, tuned, [kept_drawn, kept])

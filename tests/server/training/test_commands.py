@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from editcritic.plugin.cli.app import app
 from editcritic.server.critics import CRITICS, DEFAULT_CRITIC, critic_name, load_critic
+from editcritic.server.critics.alignment import load_head
 from editcritic.server.critics.network.critic import WEIGHTS
 from editcritic.server.training.stages import STAGES
 from editcritic.v1.errors import InvalidInput, NotFound
@@ -132,3 +133,18 @@ def test_opinions_are_compared(tmp_path: Path) -> None:
     named = {figure["name"]: figure["value"] for figure in json.loads(result.stdout)["figures"]}
     # The dummy critic likes brightness, and the opinions fall with it.
     assert named["SRCC"] == pytest.approx(-1)
+
+
+def test_too_few_pictures_to_adapt_the_alignment_head_is_told(photo_folder: Path, tmp_path: Path) -> None:
+    asked = ["train", "adapt-alignment", "--images", str(photo_folder), "--out", str(tmp_path)]
+    result = runner.invoke(app, [*asked, "--renderings", "1", "--answers", "0", "--steps", "1"])
+    assert result.exit_code == 2
+    assert "too few" in result.stderr
+
+
+def test_the_alignment_head_is_adapted_to_what_the_engine_paints(photo_folder: Path, tmp_path: Path) -> None:
+    asked = ["train", "adapt-alignment", "--images", str(photo_folder), "--out", str(tmp_path)]
+    result = runner.invoke(app, [*asked, "--renderings", "5", "--answers", "4", "--steps", "1"])
+    assert result.exit_code == 0, result.output
+    assert "finish: read as told" in result.stdout
+    assert load_head(tmp_path / "alignment.safetensors").vocabulary.followed == {"finish": 0.9}

@@ -32,7 +32,8 @@ def tabletop_vocabulary() -> Vocabulary:
         synonyms=words.SYNONYMS,
         removal=(words.REMOVAL,),
         ignored=words.ARTICLES,
-        # On flat sides a finish shows little even in true renderings, and the engine paints highlights faintly.
+        # On flat sides a finish shows little even in true renderings, and the engine paints highlights faintly. The
+        # share is not measured: high, so that a finish which cannot be read does not choose among candidates.
         followed={"finish": 0.9},
     )
 

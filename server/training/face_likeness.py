@@ -51,7 +51,7 @@ def main(path: Path = WEIGHTS) -> None:
 
 
 def _faces() -> Iterator[NDArray[np.float32]]:
-    for face in data.lfw_subset()[:_FACES]:
+    for face in data.lfw_subset()[:_FACES]:  # type: ignore[no-untyped-call]
         large = cv2.resize(255 * face.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
         yield np.asarray(large, np.float32)
         yield np.ascontiguousarray(large[:, ::-1], np.float32)

@@ -65,7 +65,7 @@ class CascadeDetector:
         """See `FaceDetector`."""
         if min(picture.shape[:2]) <= MIN_FACE_PX:
             return []
-        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+        grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
         found = []
         for box, count in _grouped(_windows(picture)):
             if count >= _MIN_WINDOWS:
@@ -130,7 +130,7 @@ def _cascade() -> Any:
     from skimage.data import lbp_frontal_face_cascade_filename
     from skimage.feature import Cascade
 
-    return Cascade(lbp_frontal_face_cascade_filename())
+    return Cascade(lbp_frontal_face_cascade_filename())  # type: ignore[no-untyped-call]
 
 
 def _windows(picture: NDArray[np.uint8]) -> list[Bounds]:

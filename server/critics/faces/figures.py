@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -45,7 +46,7 @@ def measure_face(picture: NDArray[np.uint8], box: Bounds) -> Mapping[str, float]
         short of coarser detail, less the same around the head, in nepers; grain over that around the head, in nepers;
         hue in degrees and chroma of the skin, in CIE Lab.
     """
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
     head, inner = _head(picture, box)
     luma, a, b = lab_of(head)
     face, ring = inner > 0.5, inner < 0.05
@@ -95,7 +96,7 @@ def _asymmetry(face: Plane) -> float:
     return 1.0 - best
 
 
-def _correlation(one: NDArray[np.generic], other: NDArray[np.generic], weight: Plane) -> float:
+def _correlation(one: NDArray[Any], other: NDArray[Any], weight: Plane) -> float:
     first = one - np.average(one, weights=weight)
     second = other - np.average(other, weights=weight)
     norm = np.sqrt((weight * first**2).sum() * (weight * second**2).sum())
@@ -105,7 +106,7 @@ def _correlation(one: NDArray[np.generic], other: NDArray[np.generic], weight: P
 @cache
 def _ellipse() -> Plane:
     rows, columns = (np.mgrid[0:_SIDE, 0:_SIDE] + 0.5) / _SIDE * 2 - 1
-    return (np.hypot(rows / 0.9, columns / 0.75) <= 1).astype(np.float32)
+    return np.asarray(np.hypot(rows / 0.9, columns / 0.75) <= 1, np.float32)
 
 
 def _softness(luma: Plane, where: NDArray[np.bool_]) -> float:

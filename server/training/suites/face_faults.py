@@ -116,7 +116,7 @@ def _ellipse(shape: tuple[int, ...], x: float, y: float, radius: float, tall: fl
     """1 within, 0 beyond, with a rim of a fifth of the radius."""
     rows, columns = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32)
     away = np.hypot((columns - x) / radius, (rows - y) / (radius * tall))
-    return np.clip((1 - away) / 0.2, 0, 1).astype(np.float32)
+    return np.asarray(np.clip((1 - away) / 0.2, 0, 1), np.float32)
 
 
 FACE_FAULTS: Mapping[str, Callable[[Head, Bounds, float, np.random.Generator], Head]] = {

@@ -107,7 +107,7 @@ def _judged(picture: Pixels, face: Face, beside: Mapping[str, float] | None) -> 
 
 def _compressed(picture: Pixels) -> Pixels:
     _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1], np.uint8)
+    return np.ascontiguousarray(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1], np.uint8)
 
 
 def _figures(trials: Sequence[FaceTrial]) -> Iterator[Figure]:

@@ -205,7 +205,7 @@ def train_previews(
         Path | None, typer.Option(help="Prompts for the engine, one a line; needed but for tabletop.")
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=20, help="Edits that the engine answers.")] = 300,
-    answers: Annotated[int, typer.Option(min=1, help="Answers to each edit.")] = 4,
+    answers: Annotated[int, typer.Option(min=2, help="Answers to each edit.")] = 4,
     seed: Seed = 0,
 ) -> None:
     """Learn what an engine's previews promise: its answers, finished, with their previews; no labels."""

@@ -96,8 +96,9 @@ def fit_readers(samples: PreviewSamples) -> PreviewReaders:
     centre, scale, weights, bias = (np.stack(each) for each in zip(*parts, strict=True))
     off = samples.finals[:, None] - out_of_fold(samples)
     off = np.concatenate([off, (samples.alignment[:, -1:] - samples.alignment[:, :-1])[..., None]], -1)
-    residual = np.sqrt(np.nanmean(_within(off, samples.edits) ** 2, 0))
-    return PreviewReaders(samples.shares, centre, scale, weights, bias, np.nan_to_num(residual))
+    squares = _within(off, samples.edits) ** 2
+    residual = np.sqrt(np.nansum(squares, 0) / np.maximum(1, (~np.isnan(squares)).sum(0)))
+    return PreviewReaders(samples.shares, centre, scale, weights, bias, residual)
 
 
 def out_of_fold(samples: PreviewSamples) -> NDArray[np.float64]:

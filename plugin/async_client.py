@@ -19,6 +19,7 @@ from editcritic.plugin.channels import (
     error_from_rpc,
     is_worth_reconnecting,
 )
+from editcritic.plugin.known_edits import KnownEdits
 from editcritic.plugin.messages import (
     Candidates,
     as_candidate,
@@ -69,6 +70,7 @@ class AsyncClient:
     ) -> None:
         self._endpoint = Endpoint(address, token, tls, identity)
         self._timeout_s = timeout_s
+        self._known = KnownEdits()
         self._channel = self._endpoint.aio_channel()
         self._stub = _stub(self._channel)
 
@@ -125,7 +127,7 @@ class AsyncClient:
         self, edit: pb.Edit, *, max_reconnects: int = 5, timeout_s: float | None = None, **options: Any
     ) -> AsyncCritiqueStream:
         """Open an edit, for ``async with await client.open_edit(edit)``; see `Client.open_edit`."""
-        state = StreamState(edit, make_options(**options))
+        state = StreamState(edit, make_options(**options), self._known)
         stream = AsyncCritiqueStream(self._stub, self._endpoint, state, max_reconnects)
         await stream.wait_until_open(self._timeout_s if timeout_s is None else timeout_s)
         return stream
@@ -246,6 +248,9 @@ class AsyncCritiqueStream:
             error = await self._converse()
             if error is None:
                 break
+            if self._state.wants_whole_edit(error):
+                self._begin_anew()
+                continue
             # Only answers count as progress: a candidate that brings the server down would be sent for ever.
             lost = 1 if self._state.answered_count > answered_before else lost + 1
             answered_before = self._state.answered_count
@@ -254,10 +259,13 @@ class AsyncCritiqueStream:
                 self._events.put_nowait(error)
                 break
             await asyncio.sleep(backoff_s(lost))
-            self._outgoing = asyncio.Queue()
-            self._state.reconnect()
+            self._begin_anew()
         self._events.put_nowait(None)
         self._is_open.set()
+
+    def _begin_anew(self) -> None:
+        self._outgoing = asyncio.Queue()
+        self._state.reconnect()
 
     async def _converse(self) -> EditCriticError | None:
         """One connection, from open to closed; or why it ended before."""

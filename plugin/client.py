@@ -25,6 +25,7 @@ import grpc
 from editcritic.plugin.async_client import AsyncClient, AsyncCritiqueStream
 from editcritic.plugin.channels import DEFAULT_ADDRESS, Endpoint, error_from_rpc
 from editcritic.plugin.critique_stream import CritiqueStream
+from editcritic.plugin.known_edits import KnownEdits
 from editcritic.plugin.messages import Candidates, as_candidate, as_candidates, make_options, make_verdict
 from editcritic.plugin.pictures import Picture, make_candidate, make_edit
 from editcritic.plugin.stream_state import StreamState
@@ -66,6 +67,7 @@ class Client:
     ) -> None:
         self._endpoint = Endpoint(address, token, tls, identity)
         self._timeout_s = timeout_s
+        self._known = KnownEdits()
         self._channel = self._endpoint.channel()
         self._stub = critic_pb2_grpc.CriticServiceStub(self._channel)
 
@@ -95,7 +97,7 @@ class Client:
             edit: what the user asked for.
             candidate: a picture, or a candidate with its region and seed.
             progress: set for a preview: how far denoising has come.
-            **options: critic, heat_map, max_defects, budget_s; see `make_options`.
+            **options: critic, heat_map, max_defects, budget_s, bulk; see `make_options`.
 
         Raises:
             EditCriticError: why it could not be judged.
@@ -144,16 +146,19 @@ class Client:
         """Open an edit to judge its candidates while they are produced; use it in a ``with`` block.
 
         Args:
-            edit: what the user asked for; it is sent once for each connection.
+            edit: what the user asked for; it is sent once, unless the server does not keep it.
             max_reconnects: connections in a row that may be lost before the stream gives up.
             timeout_s: seconds until the edit must be open; by default the client's.
-            **options: critic, heat_map, max_defects, budget_s; see `make_options`.
+            **options: critic, heat_map, max_defects, budget_s, bulk; see `make_options`.
 
         Raises:
             EditCriticError: the edit was refused, or there is no server.
         """
         stream = CritiqueStream(
-            self._stub, self._endpoint, StreamState(edit, make_options(**options)), max_reconnects
+            self._stub,
+            self._endpoint,
+            StreamState(edit, make_options(**options), self._known),
+            max_reconnects,
         )
         stream.wait_until_open(self._timeout_s if timeout_s is None else timeout_s)
         return stream

@@ -185,6 +185,9 @@ class CritiqueStream:
             error = self._converse()
             if error is None or self._is_left.is_set():
                 break
+            if self._state.wants_whole_edit(error):
+                self._begin_anew()
+                continue
             # Only answers count as progress: a candidate that brings the server down would be sent for ever.
             lost = 1 if self._state.answered_count > answered_before else lost + 1
             answered_before = self._state.answered_count
@@ -193,11 +196,14 @@ class CritiqueStream:
                 break
             if self._is_left.wait(backoff_s(lost)):
                 break
-            with self._lock:
-                self._outgoing = queue.SimpleQueue()
-                self._state.reconnect()
+            self._begin_anew()
         self._events.put(None)
         self._is_open.set()
+
+    def _begin_anew(self) -> None:
+        with self._lock:
+            self._outgoing = queue.SimpleQueue()
+            self._state.reconnect()
 
     def _converse(self) -> EditCriticError | None:
         """One connection, from open to closed; or why it ended before."""

@@ -18,7 +18,8 @@ from editcritic.refine.journal import Journal
 from editcritic.refine.loop import Refinement
 from editcritic.refine.request import completed_request
 from editcritic.server.callers import call_as, current_caller
-from editcritic.server.hosting import Hosts, OpenedEdit
+from editcritic.server.hosting import Hosts
+from editcritic.server.opened_edit import OpenedEdit
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2, refine_pb2_grpc
 from editcritic.v1.errors import EditCriticError, InvalidInput, NotFound, Overloaded

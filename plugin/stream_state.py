@@ -1,15 +1,17 @@
 """What a stream must remember, without any input or output: credit, what is unanswered, what to send again.
 
 Both clients drive this one state machine. They send what `take_requests` returns, feed `receive` with what
-comes, and after a lost connection call `reconnect` and go on: nothing that was answered is sent again, and
-nothing that was sent is lost.
+comes, and after a lost connection call `reconnect` and go on: nothing that was answered is sent again, nothing that was
+sent is lost, and the edit itself is sent again only to a server that does not keep it.
 """
 
 from __future__ import annotations
 
 from collections import deque
 
+from editcritic.plugin.known_edits import KnownEdits
 from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.errors import EditCriticError
 
 __all__ = ["PROTOCOL_REVISION", "StreamState"]
 
@@ -26,6 +28,7 @@ class StreamState:
     Args:
         edit: what the user asked for.
         options: which critic, and how much detail.
+        known: edits that this server was sent before; one of them is opened by its name.
 
     Attributes:
         opened: the server's first answer on the newest connection; None before it.
@@ -33,8 +36,10 @@ class StreamState:
         answered_count: candidates and previews that were answered, over all connections.
     """
 
-    def __init__(self, edit: pb.Edit, options: pb.CritiqueOptions) -> None:
+    def __init__(self, edit: pb.Edit, options: pb.CritiqueOptions, known: KnownEdits | None = None) -> None:
         self._open = pb.OpenEdit(edit=edit, options=options, protocol_revision=PROTOCOL_REVISION)
+        self._known = known or KnownEdits()
+        self._ref = self._known.find(edit)
         self._credit = 0
         self._unsent: deque[pb.CritiqueStreamRequest] = deque()
         self._unanswered: dict[_Key, pb.CritiqueStreamRequest] = {}
@@ -79,7 +84,7 @@ class StreamState:
         ready: list[pb.CritiqueStreamRequest] = []
         if self._open_is_due:
             self._open_is_due = False
-            ready.append(pb.CritiqueStreamRequest(open=self._open))
+            ready.append(pb.CritiqueStreamRequest(open=self._opening()))
         if self.opened is None:
             return ready
         # First, because a name that was cancelled may be among the unsent again.
@@ -103,6 +108,7 @@ class StreamState:
             self.opened = event.opened
             # A reconnect keeps the edit's name, so that verdicts refer to one edit.
             self._open.edit.edit_id = event.opened.edit_id
+            self._name_edit(event.opened.edit_sha256)
         elif kind == "credit":
             self._credit += event.credit.count
         elif kind == "closed":
@@ -116,6 +122,26 @@ class StreamState:
         elif kind == "going_away":
             return event
         return None
+
+    def wants_whole_edit(self, error: EditCriticError) -> bool:
+        """Whether the server only does not keep the edit, so that the next connection sends the whole of it."""
+        if error.reason != pb.ERROR_REASON_EDIT_NOT_KEPT or not self._ref:
+            return False
+        self._name_edit(b"")
+        return True
+
+    def _name_edit(self, sha256: bytes) -> None:
+        if sha256 != self._ref:
+            self._ref = sha256
+            self._known.note(self._open.edit, sha256)
+
+    def _opening(self) -> pb.OpenEdit:
+        if not self._ref:
+            return self._open
+        ref = pb.EditRef(sha256=self._ref, edit_id=self._open.edit.edit_id)
+        return pb.OpenEdit(
+            edit_ref=ref, options=self._open.options, protocol_revision=self._open.protocol_revision
+        )
 
     def reconnect(self) -> None:
         """Begin anew on another connection: open again, and send what has no answer, in the old order."""

@@ -16,7 +16,8 @@ from editcritic.server.admission import Caller, StreamLimit, caller_of
 from editcritic.server.callers import current_caller
 from editcritic.server.critics.base import Outcome
 from editcritic.server.decoding import check_id
-from editcritic.server.hosting import Hosts, OpenedEdit
+from editcritic.server.hosting import Hosts
+from editcritic.server.opened_edit import OpenedEdit
 from editcritic.server.ranking import rank
 from editcritic.server.session import CritiqueSession
 from editcritic.server.settings import PROTOCOL_REVISION
@@ -76,7 +77,7 @@ class CriticService(critic_pb2_grpc.CriticServiceServicer):
         ending = ExitStack()
         ending.callback(self._streams.leave, caller)
         session = CritiqueSession(
-            request_iterator, lambda edit, options: self._open(edit, options, caller), self._hosts.settings
+            request_iterator, lambda opening: self._open_stream(opening, caller), self._hosts.settings
         )
         self._sessions.add(session)
         ending.callback(self._sessions.discard, session)
@@ -125,17 +126,28 @@ class CriticService(critic_pb2_grpc.CriticServiceServicer):
         created = await asyncio.to_thread(self._verdicts.record, request)
         return pb.RecordVerdictResponse(created=created)
 
-    async def _open(self, edit: pb.Edit, options: pb.CritiqueOptions, caller: Caller) -> OpenedEdit:
+    async def _open_stream(self, opening: pb.OpenEdit, caller: Caller) -> OpenedEdit:
+        if not opening.HasField("edit_ref"):
+            return await self._open(opening.edit, opening.options, caller, remembers=True)
+        self._refuse_if_stopping()
+        return self._hosts.reopen(opening.edit_ref, opening.options, caller, remembers=True)
+
+    async def _open(
+        self, edit: pb.Edit, options: pb.CritiqueOptions, caller: Caller, *, remembers: bool = False
+    ) -> OpenedEdit:
+        self._refuse_if_stopping()
+        try:
+            return await self._hosts.open(edit, options, caller, remembers=remembers)
+        except InvalidInput as error:
+            raise error if error.field.startswith("options.") else error.in_field("edit") from error
+
+    def _refuse_if_stopping(self) -> None:
         if self._is_stopping:
             raise ServerUnavailable(
                 "the server is stopping; open the edit elsewhere or a little later.",
                 reason=pb.ERROR_REASON_SHUTTING_DOWN,
                 retry_after_s=1.0,
             )
-        try:
-            return await self._hosts.open(edit, options, caller)
-        except InvalidInput as error:
-            raise error if error.field.startswith("options.") else error.in_field("edit") from error
 
     def _check_candidates(self, request: pb.RankRequest) -> list[str]:
         limit = self._hosts.settings.max_candidates

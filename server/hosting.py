@@ -1,31 +1,36 @@
-"""A critic with its queue, and edits that are decoded and prepared once for all their candidates."""
+"""The critics of a server, each with its queue, and what they share; opens edits for their callers."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from editcritic.server.admission import NOBODY, Admission, Caller
 from editcritic.server.batch_size import BatchSize
 from editcritic.server.batcher import Batcher
-from editcritic.server.callers import current_caller
 from editcritic.server.critics import critic_name, load_critic
-from editcritic.server.critics.base import Critic, CritiqueTask, DecodedCandidate, DecodedEdit
+from editcritic.server.critics.base import Critic
 from editcritic.server.decoders import IN_PROCESS, Decoder
-from editcritic.server.decoding import check_options, decode_candidate, decode_edit, decoded_byte_count
+from editcritic.server.decoding import (
+    check_id,
+    check_options,
+    decode_edit,
+    decoded_byte_count,
+)
 from editcritic.server.device import Devices
 from editcritic.server.executors.local import LocalExecutor
-from editcritic.server.queueing import Ticket
+from editcritic.server.kept import EditStore, KeptEdit, RecentCritiques, edit_sha256
+from editcritic.server.opened_edit import OpenedEdit
 from editcritic.server.settings import ServerSettings
 from editcritic.v1 import critic_pb2 as pb
-from editcritic.v1.errors import DeadlineExceeded, EditCriticError, NotFound, ProtocolError
+from editcritic.v1.errors import EditCriticError, NotFound, ProtocolError
 
-__all__ = ["CriticHost", "Hosts", "OpenedEdit"]
+__all__ = ["CriticHost", "Hosts"]
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -50,12 +55,15 @@ class Hosts:
 
     Attributes:
         devices: whose places critics and engines share.
+        edits: that are open or were lately. critiques: those of the last while.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
         self.admission = Admission(settings.max_queued, settings.max_queued_bytes)
         self.devices = Devices(settings.workers)
+        self.edits = EditStore(self.admission, settings.max_kept_edit_bytes)
+        self.critiques = RecentCritiques(settings.max_kept_critique_bytes)
         self._judging: dict[str, ThreadPoolExecutor] = {}
         self.decoder = _decoder(settings)
         threads = max(_DECODING_THREADS, settings.isolated_decoders)
@@ -118,29 +126,58 @@ class Hosts:
         size = BatchSize(min(settings.max_batch, info.batch_count), settings.batch_target_s)
         return CriticHost(info, Batcher(LocalExecutor(critic, pool), device, size, settings.batch_wait_s))
 
-    async def open(self, edit: pb.Edit, options: pb.CritiqueOptions, caller: Caller = NOBODY) -> OpenedEdit:
-        """Decode an edit and begin to prepare it.
+    async def open(
+        self, edit: pb.Edit, options: pb.CritiqueOptions, caller: Caller = NOBODY, *, remembers: bool = False
+    ) -> OpenedEdit:
+        """Decode an edit, unless one of the same content is kept, and begin to prepare it.
 
         Args:
             edit: as it came.
             options: as they came.
             caller: who has to find room for it.
+            remembers: whether a candidate that is sent again under its name gets the answer that it got before.
 
         Raises:
             EditCriticError: the edit or the options are refused, or there is no room.
         """
         options = check_options(options)
         host = self.host(options.critic)
+        name = check_id(edit.edit_id, "edit_id") if edit.edit_id else uuid.uuid4().hex
         # An edit that is being opened counts as an item, so that no stage holds an unbounded number of calls.
         with self.admission.room(1, edit.ByteSize(), caller):
-            byte_count = await self.decode(decoded_byte_count, edit, self.settings.images)
-            self.admission.reserve(0, byte_count, caller)
-            try:
-                decoded = await self.decode(decode_edit, edit, self.settings, self.decoder)
-            except BaseException:
-                self.admission.release(0, byte_count, caller)
-                raise
-        return OpenedEdit(self, host, decoded, options, byte_count, caller)
+            sha256 = await self.decode(edit_sha256, edit)
+            kept = self.edits.find(caller.tenant, sha256) or await self._decoded(edit, sha256, caller)
+        return OpenedEdit(self, host, kept, name, options, caller, remembers=remembers)
+
+    def reopen(
+        self, ref: pb.EditRef, options: pb.CritiqueOptions, caller: Caller, *, remembers: bool = False
+    ) -> OpenedEdit:
+        """Open an edit that is kept; arguments as in `open`.
+
+        Raises:
+            NotFound: it is not kept, or another tenant sent it.
+            EditCriticError: the options are refused, or there is no room.
+        """
+        options = check_options(options)
+        host = self.host(options.critic)
+        name = check_id(ref.edit_id, "edit_ref.edit_id") if ref.edit_id else uuid.uuid4().hex
+        kept = self.edits.find(caller.tenant, ref.sha256)
+        if kept is None:
+            raise NotFound(
+                "the edit of that content is not kept here (any more); open a stream with the whole edit.",
+                reason=pb.ERROR_REASON_EDIT_NOT_KEPT,
+                field="open.edit_ref",
+            )
+        return OpenedEdit(self, host, kept, name, options, caller, remembers=remembers)
+
+    async def _decoded(self, edit: pb.Edit, sha256: bytes, caller: Caller) -> KeptEdit:
+        byte_count = await self.decode(decoded_byte_count, edit, self.settings.images)
+        with self.admission.room(0, byte_count, caller):
+            decoded = await self.decode(decode_edit, edit, self.settings, self.decoder)
+        # Another call may have been faster.
+        return self.edits.find(caller.tenant, sha256) or KeptEdit(
+            caller.tenant, sha256, replace(decoded, edit_id=""), byte_count=byte_count
+        )
 
     async def decode(self, function: Callable[..., _Result], *args: Any) -> _Result:
         """Run a decoding function off the event loop."""
@@ -154,108 +191,3 @@ def _decoder(settings: ServerSettings) -> Decoder:
     from editcritic.server.decoder_pool import DecoderPool
 
     return DecoderPool(settings.isolated_decoders, settings.images)
-
-
-class OpenedEdit:
-    """An edit in memory: decoded once, prepared once, judged for any number of candidates.
-
-    Holds room in the server's admission until `close`.
-    """
-
-    def __init__(
-        self,
-        hosts: Hosts,
-        host: CriticHost,
-        edit: DecodedEdit,
-        options: pb.CritiqueOptions,
-        byte_count: int,
-        caller: Caller,
-    ) -> None:
-        self.host = host
-        self.edit = edit
-        self._caller = caller
-        self._hosts = hosts
-        self._options = options
-        self._byte_count = byte_count
-        self._prepared: asyncio.Future[Any] = asyncio.ensure_future(host.batcher.prepare(edit))
-        # Nobody may ever ask for it; a failure nobody saw is no news for the log.
-        self._prepared.add_done_callback(lambda done: done.cancelled() or done.exception())
-
-    def close(self) -> None:
-        """Give the edit's room back. Safe to call twice."""
-        self._prepared.cancel()
-        self._hosts.admission.release(0, self._byte_count, self._caller)
-        self._byte_count = 0
-
-    async def critique(
-        self,
-        candidate: pb.Candidate,
-        progress: pb.DenoisingProgress | None,
-        *,
-        timeout_s: float | None = None,
-        on_ticket: Callable[[Ticket], None] = lambda _ticket: None,
-    ) -> pb.Critique:
-        """Judge one candidate; cancelling the wait takes the work back.
-
-        Args:
-            candidate: as it came.
-            progress: set for a preview.
-            timeout_s: time that the caller has left; None means as long as the server allows.
-            on_ticket: told the candidate's place in the queue once it has one.
-
-        Raises:
-            EditCriticError: why it could not be judged.
-        """
-        allowed = [self._hosts.settings.max_budget_s]
-        allowed += [self._options.budget_ms / 1000] if self._options.budget_ms else []
-        allowed += [timeout_s] if timeout_s is not None else []
-        deadline = time.monotonic() + min(allowed)
-        try:
-            with current_caller().item():
-                return await asyncio.wait_for(
-                    self._critique(candidate, progress, deadline, on_ticket), min(allowed)
-                )
-        except asyncio.TimeoutError as error:
-            raise DeadlineExceeded(
-                f"the candidate was not judged within {min(allowed):.3g} s.",
-                reason=pb.ERROR_REASON_BUDGET_EXCEEDED,
-            ) from error
-
-    async def _critique(
-        self,
-        candidate: pb.Candidate,
-        progress: pb.DenoisingProgress | None,
-        deadline: float,
-        on_ticket: Callable[[Ticket], None],
-    ) -> pb.Critique:
-        hosts, began = self._hosts, time.monotonic()
-        # A crop is pasted into a copy of the whole source. Reserved before any work, so that refusals are cheap.
-        expected = self.edit.source.nbytes
-        with hosts.admission.room(1, expected, self._caller):
-            with self.host.batcher.expecting():
-                byte_count = await hosts.decode(decoded_byte_count, candidate, hosts.settings.images)
-                with hosts.admission.room(0, max(0, byte_count - expected), self._caller):
-                    decoded = await hosts.decode(
-                        decode_candidate, candidate, progress, self.edit.source, hosts.settings, hosts.decoder
-                    )
-            decoded_at = time.monotonic()
-            critique = await self._submit(decoded, deadline, on_ticket)
-        critique.timings.decode_ms = (decoded_at - began) * 1000
-        return critique
-
-    async def _submit(
-        self, decoded: DecodedCandidate, deadline: float, on_ticket: Callable[[Ticket], None]
-    ) -> pb.Critique:
-        began = time.monotonic()
-        # Shielded: one candidate that gives up must not take the preparation from the others.
-        prepared = await asyncio.shield(self._prepared)
-        prepare_s = time.monotonic() - began
-        task = CritiqueTask(self.edit, prepared, decoded, self._options)
-        ticket = Ticket(task, self._caller, deadline)
-        on_ticket(ticket)
-        critique = await self.host.batcher.submit(ticket)
-        critique.candidate_id = decoded.candidate_id
-        if decoded.progress is not None:
-            critique.progress.CopyFrom(decoded.progress)
-        critique.timings.prepare_ms = prepare_s * 1000
-        return critique

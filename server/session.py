@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from editcritic.server.callers import current_caller
 from editcritic.server.decoding import check_id
-from editcritic.server.hosting import OpenedEdit
+from editcritic.server.opened_edit import OpenedEdit
 from editcritic.server.queueing import Ticket
 from editcritic.server.settings import PROTOCOL_REVISION, ServerSettings
 from editcritic.v1 import critic_pb2 as pb
@@ -28,7 +28,7 @@ from editcritic.v1.errors import (
 
 __all__ = ["CritiqueSession"]
 
-Opener = Callable[[pb.Edit, pb.CritiqueOptions], Awaitable[OpenedEdit]]
+Opener = Callable[[pb.OpenEdit], Awaitable[OpenedEdit]]
 _Event = pb.CritiqueStreamResponse
 
 
@@ -54,7 +54,7 @@ class CritiqueSession:
 
     Args:
         requests: what the client sends.
-        open_edit: decodes an edit and begins to prepare it.
+        open_edit: decodes an edit, or finds one that is kept, and begins to prepare it.
         settings: the limits.
     """
 
@@ -182,6 +182,8 @@ class CritiqueSession:
                 return
             else:
                 raise _protocol_error("a message without an action came.")
+            # An idle stream must not hold the edit's file until the next message comes.
+            del request
         # A cancelled call also ends its input, so the end alone never means that the client is done.
         raise _protocol_error("the stream ended without finish; its open work was dropped.")
 
@@ -200,15 +202,16 @@ class CritiqueSession:
                 reason=pb.ERROR_REASON_UNSUPPORTED_PROTOCOL,
                 metadata={"server_revision": str(PROTOCOL_REVISION)},
             )
-        if not message.HasField("edit"):
+        if not (message.HasField("edit") or message.HasField("edit_ref")):
             raise InvalidInput("open has no edit.", reason=pb.ERROR_REASON_FIELD_MISSING, field="open.edit")
-        self._edit = await self._open_edit(message.edit, message.options)
+        self._edit = await self._open_edit(message)
         opened = pb.EditOpened(
             edit_id=self._edit.edit.edit_id,
             critic=self._edit.host.info.identity,
             credit_count=self._credit,
             limits=self._settings.limits(),
             protocol_revision=PROTOCOL_REVISION,
+            edit_sha256=self._edit.sha256,
         )
         self._outbox.put_nowait(_Event(opened=opened))
 

@@ -48,6 +48,8 @@ class ServerSettings:
             three quarters.
         max_queued_bytes: decoded bytes of open edits and waiting candidates over all callers.
         max_streams: open streams over all callers.
+        max_kept_edit_bytes: decoded edits that nobody has open, kept for those who open them again.
+        max_kept_critique_bytes: critiques of streams, kept for clients that lost their connection.
         idle_timeout_s: a stream on which nothing happens for so long, or whose answers are not read, is closed.
         keepalive_s: a connection without a sign of life for so long is asked for one.
         keepalive_timeout_s: time to answer it; past it the connection is dead and its work is dropped.
@@ -84,6 +86,8 @@ class ServerSettings:
     max_queued: int = 256
     max_queued_bytes: int = 2 * 2**30
     max_streams: int = 4096
+    max_kept_edit_bytes: int = 512 * 2**20
+    max_kept_critique_bytes: int = 64 * 2**20
     idle_timeout_s: float = 600.0
     keepalive_s: float = 60.0
     keepalive_timeout_s: float = 20.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import grpc
 
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import critic_pb2_grpc
+from editcritic.v1.errors import NotFound
 
 Script = Callable[[Iterator[pb.CritiqueStreamRequest], grpc.ServicerContext], Iterator[Any]]
 
@@ -20,7 +22,7 @@ class FakeCritic(critic_pb2_grpc.CriticServiceServicer):
     """Answers each stream by the next of its scripts, and keeps what it was sent.
 
     Attributes:
-        sent: for each stream, the actions in order: "open", candidate ids, "finish".
+        sent: for each stream, the actions in order: "open" or "open by name", candidate ids, "finish".
     """
 
     def __init__(self, *scripts: Script) -> None:
@@ -41,13 +43,18 @@ def noting(requests: Iterator[pb.CritiqueStreamRequest], told: list[str]) -> Ite
             told.append(request.candidate.candidate_id)
         elif action == "preview":
             told.append(f"{request.preview.candidate.candidate_id}@{request.preview.progress.fraction:g}")
+        elif action == "open" and request.open.HasField("edit_ref"):
+            told.append("open by name")
         else:
             told.append(str(action))
         yield request
 
 
 def answering(
-    count: float = float("inf"), then: Callable[[Any], None] | None = None, credit: int = 8
+    count: float = float("inf"),
+    then: Callable[[Any], None] | None = None,
+    credit: int = 8,
+    sha256: bytes = b"",
 ) -> Script:
     """Opens the edit and answers `count` candidates; then does `then` with the call, or goes on."""
 
@@ -56,7 +63,8 @@ def answering(
         for request in requests:
             action = request.WhichOneof("action")
             if action == "open":
-                yield pb.CritiqueStreamResponse(opened=pb.EditOpened(edit_id="fake", credit_count=credit))
+                opened = pb.EditOpened(edit_id="fake", credit_count=credit, edit_sha256=sha256)
+                yield pb.CritiqueStreamResponse(opened=opened)
             elif action == "finish":
                 yield pb.CritiqueStreamResponse(closed=pb.EditClosed())
                 return
@@ -84,6 +92,16 @@ def die(context: Any) -> None:
     """What a client sees of a server process that was killed a moment after its last answer was read."""
     time.sleep(0.2)
     context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+
+
+def forgetful(requests: Iterator[Any], context: Any) -> Iterator[Any]:
+    """A server that keeps no edit: it refuses one that comes by name, and answers one that comes whole."""
+    first = next(requests)
+    if first.open.HasField("edit_ref"):
+        error = NotFound("not kept", reason=pb.ERROR_REASON_EDIT_NOT_KEPT)
+        context.set_trailing_metadata((("grpc-status-details-bin", error.to_status().SerializeToString()),))
+        context.abort(grpc.StatusCode.NOT_FOUND, "not kept")
+    yield from answering(sha256=b"other")(itertools.chain([first], requests), context)
 
 
 @contextmanager

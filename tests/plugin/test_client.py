@@ -16,7 +16,7 @@ from editcritic.plugin.client import AsyncClient, Client, make_candidate, make_e
 from editcritic.plugin.embedded import EmbeddedServer
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import critic_pb2_grpc, errors
-from tests.plugin.fake_server import FakeCritic, answering, die, serving_fake
+from tests.plugin.fake_server import FakeCritic, answering, die, forgetful, serving_fake
 
 Fill = Callable[[int], NDArray[np.uint8]]
 
@@ -152,6 +152,39 @@ def test_a_lost_connection_resends_only_what_has_no_answer(connect: Any, edit: p
     assert fake.sent[1] == ["open", "c", "d", "finish"]
 
 
+def test_a_lost_connection_goes_on_without_sending_the_edit_again(connect: Any, edit: pb.Edit) -> None:
+    fake = FakeCritic(answering(1, then=die, sha256=b"known"), answering(sha256=b"known"))
+    picture = np.zeros((64, 64, 3), np.uint8)
+    with serving_fake(fake) as address, connect(address).open_edit(edit) as stream:
+        for name in "ab":
+            stream.candidate(name, picture)
+        assert judged(stream.finish()) == ["a", "b"]
+    assert [each[0] for each in fake.sent] == ["open", "open by name"]
+    assert fake.sent[1] == ["open by name", "b", "finish"]
+
+
+def test_a_server_that_does_not_keep_the_edit_gets_the_whole_of_it(connect: Any, edit: pb.Edit) -> None:
+    fake = FakeCritic(answering(1, then=die, sha256=b"known"), forgetful)
+    picture = np.zeros((64, 64, 3), np.uint8)
+    with serving_fake(fake) as address, connect(address).open_edit(edit, max_reconnects=1) as stream:
+        for name in "ab":
+            stream.candidate(name, picture)
+        assert judged(stream.finish()) == ["a", "b"]
+    assert fake.sent[1:] == [["open by name"], ["open", "b", "finish"]]
+
+
+def test_a_second_stream_over_the_same_edit_names_it(connect: Any, edit: pb.Edit) -> None:
+    fake, other = FakeCritic(answering(sha256=b"known")), pb.Edit()
+    other.CopyFrom(edit)
+    other.prompt = "something else"
+    with serving_fake(fake) as address:
+        client = connect(address)
+        for each in (edit, edit, other):
+            with client.open_edit(each) as stream:
+                list(stream.finish())
+    assert fake.sent == [["open", "finish"], ["open by name", "finish"], ["open", "finish"]]
+
+
 def test_a_server_that_stays_away_is_told_and_nothing_that_came_is_lost(connect: Any, edit: pb.Edit) -> None:
     fake = FakeCritic(answering(1, then=die), lambda requests, context: die(context) or iter(()))
     picture = np.zeros((64, 64, 3), np.uint8)
@@ -279,7 +312,7 @@ def test_a_killed_server_process_is_found_again_at_its_address(edit: pb.Edit, fi
     flags = [f"--port={port}", "--no-verdicts"]
     first = EmbeddedServer(["dummy"], flags)
     first.start()
-    with Client(first.address).open_edit(edit) as stream:
+    with Client(first.address).open_edit(edit, max_reconnects=50) as stream:
         stream.candidate("a", filled(10))
         while not list(stream.events(timeout_s=0.1)):
             pass

@@ -20,6 +20,10 @@ from tests.server.test_stream import GatedCritic, wait_until
 MakeCandidate = Callable[..., pb.Candidate]
 
 
+def opener(hosts: Any) -> Any:
+    return lambda opening: hosts.open(opening.edit, opening.options)
+
+
 class EndlessClient:
     """Sends one candidate after the other as long as the server takes them, and never reads."""
 
@@ -40,7 +44,7 @@ async def test_a_client_that_never_reads_fills_its_credit_and_no_more(
 ) -> None:
     async with serving(max_pending=6) as (server, _):
         hosts, client = server._hosts, EndlessClient(edit, make_candidate)
-        session = CritiqueSession(client.requests(), hosts.open, hosts.settings)
+        session = CritiqueSession(client.requests(), opener(hosts), hosts.settings)
         events = session.events()
         assert (await anext(events)).HasField("opened")
         # One event more than the credit: the error that tells of it.
@@ -57,7 +61,7 @@ async def test_answers_that_are_not_read_in_time_are_forgotten_with_all_the_work
 ) -> None:
     async with serving(idle_timeout_s=0.1) as (server, _):
         hosts, client = server._hosts, EndlessClient(edit, make_candidate)
-        session = CritiqueSession(client.requests(), hosts.open, hosts.settings)
+        session = CritiqueSession(client.requests(), opener(hosts), hosts.settings)
         events = session.events()
         await anext(events)
         # Suspended in its first `yield`, as gRPC leaves it while a client's window is full.

@@ -1,0 +1,150 @@
+"""An edit that a caller has open, and the way of its candidates: room, decoding, preparation, the queue.
+
+Every candidate of the server, of a call, a stream or the loop, comes through `OpenedEdit.critique`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from editcritic.server.admission import Caller
+from editcritic.server.callers import current_caller
+from editcritic.server.critics.base import CritiqueTask, DecodedCandidate
+from editcritic.server.decoding import decode_candidate, decoded_byte_count
+from editcritic.server.kept import KeptEdit, critique_key
+from editcritic.server.queueing import Ticket
+from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.errors import DeadlineExceeded
+
+if TYPE_CHECKING:
+    from editcritic.server.hosting import CriticHost, Hosts
+
+__all__ = ["OpenedEdit"]
+
+
+class OpenedEdit:
+    """An edit that somebody has open; judged for any number of candidates.
+
+    Holds room in the server's admission until `close`.
+
+    Raises:
+        Overloaded: there is no room.
+    """
+
+    def __init__(
+        self,
+        hosts: Hosts,
+        host: CriticHost,
+        kept: KeptEdit,
+        name: str,
+        options: pb.CritiqueOptions,
+        caller: Caller,
+        *,
+        remembers: bool,
+    ) -> None:
+        self.host = host
+        self.edit = replace(kept.edit, edit_id=name)
+        self.sha256 = kept.sha256
+        self._hosts, self._caller, self._options = hosts, caller, options
+        self._leaving = ExitStack()
+        hosts.edits.open(kept, caller)
+        self._leaving.callback(hosts.edits.close, kept)
+        self._prepared = kept.prepare(host.info.identity.name, host.batcher)
+        critic, told = host.info.identity, options.SerializeToString(deterministic=True)
+        self._key = (caller.tenant, name, kept.sha256, critic.name, critic.version, told) if remembers else ()
+
+    def close(self) -> None:
+        """Give the edit's room back. Safe to call twice."""
+        self._leaving.close()
+
+    async def critique(
+        self,
+        candidate: pb.Candidate,
+        progress: pb.DenoisingProgress | None,
+        *,
+        timeout_s: float | None = None,
+        on_ticket: Callable[[Ticket], None] = lambda _ticket: None,
+    ) -> pb.Critique:
+        """Judge one candidate; cancelling the wait takes the work back.
+
+        Args:
+            candidate: as it came.
+            progress: set for a preview.
+            timeout_s: time that the caller has left; None means as long as the server allows.
+            on_ticket: told the candidate's place in the queue once it has one.
+
+        Raises:
+            EditCriticError: why it could not be judged.
+        """
+        allowed = [self._hosts.settings.max_budget_s]
+        allowed += [self._options.budget_ms / 1000] if self._options.budget_ms else []
+        allowed += [timeout_s] if timeout_s is not None else []
+        deadline = time.monotonic() + min(allowed)
+        try:
+            with current_caller().item():
+                return await asyncio.wait_for(
+                    self._critique(candidate, progress, deadline, on_ticket), min(allowed)
+                )
+        except asyncio.TimeoutError as error:
+            raise DeadlineExceeded(
+                f"the candidate was not judged within {min(allowed):.3g} s.",
+                reason=pb.ERROR_REASON_BUDGET_EXCEEDED,
+            ) from error
+
+    async def _critique(
+        self,
+        candidate: pb.Candidate,
+        progress: pb.DenoisingProgress | None,
+        deadline: float,
+        on_ticket: Callable[[Ticket], None],
+    ) -> pb.Critique:
+        hosts, began = self._hosts, time.monotonic()
+        # A crop is pasted into a copy of the whole source. Reserved before any work, so that refusals are cheap.
+        expected = self.edit.source.nbytes
+        with hosts.admission.room(1, expected, self._caller):
+            with self.host.batcher.expecting():
+                key, known = await self._recall(candidate, progress)
+                if known is not None:
+                    return known
+                byte_count = await hosts.decode(decoded_byte_count, candidate, hosts.settings.images)
+                with hosts.admission.room(0, max(0, byte_count - expected), self._caller):
+                    decoded = await hosts.decode(
+                        decode_candidate, candidate, progress, self.edit.source, hosts.settings, hosts.decoder
+                    )
+            decoded_at = time.monotonic()
+            critique = await self._submit(decoded, deadline, on_ticket)
+        critique.timings.decode_ms = (decoded_at - began) * 1000
+        if key:
+            hosts.critiques.keep(key, critique)
+        return critique
+
+    async def _recall(
+        self, candidate: pb.Candidate, progress: pb.DenoisingProgress | None
+    ) -> tuple[bytes, pb.Critique | None]:
+        """The candidate's key and what was answered before; an empty key when nothing is remembered."""
+        if not self._key:
+            return b"", None
+        key = await self._hosts.decode(critique_key, self._key, candidate, progress)
+        return key, self._hosts.critiques.find(key)
+
+    async def _submit(
+        self, decoded: DecodedCandidate, deadline: float, on_ticket: Callable[[Ticket], None]
+    ) -> pb.Critique:
+        began = time.monotonic()
+        # Shielded: one candidate that gives up must not take the preparation from the others.
+        prepared = await asyncio.shield(self._prepared)
+        prepare_s = time.monotonic() - began
+        task = CritiqueTask(self.edit, prepared, decoded, self._options)
+        ticket = Ticket(task, self._caller, deadline)
+        on_ticket(ticket)
+        critique = await self.host.batcher.submit(ticket)
+        critique.candidate_id = decoded.candidate_id
+        if decoded.progress is not None:
+            critique.progress.CopyFrom(decoded.progress)
+        critique.timings.prepare_ms = prepare_s * 1000
+        return critique

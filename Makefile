@@ -1,5 +1,5 @@
-# The README's two commands. Each starts from nothing: it makes .venv, installs, and runs.
-.PHONY: demo test
+# The README's two commands, and two more. Each starts from nothing: it makes .venv, installs, and runs.
+.PHONY: audit demo fuzz test
 
 demo:
 	@.ci/setup server,refine
@@ -9,3 +9,13 @@ test:
 	@.ci/setup dev
 	@.ci/check
 	@.ci/test
+
+# Mutated pictures, requests and streams against the code that reads them; what reaches new code is kept.
+COUNT ?= 10000
+fuzz:
+	@.ci/setup dev
+	@.venv/bin/python -m tests.server.fuzzing --count $(COUNT)
+
+# Known vulnerabilities in the pinned versions; needs a network, and says so without one.
+audit:
+	@.ci/audit

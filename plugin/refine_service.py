@@ -22,7 +22,8 @@ from editcritic.server.hosting import Hosts
 from editcritic.server.opened_edit import OpenedEdit
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2, refine_pb2_grpc
-from editcritic.v1.errors import EditCriticError, InvalidInput, NotFound, Overloaded
+from editcritic.v1.errors import EditCriticError, ImageError, InvalidInput, NotFound, Overloaded
+from editcritic.v1.images import encode_image, encode_mask
 
 __all__ = ["RefineService"]
 
@@ -52,6 +53,8 @@ class RefineService(refine_pb2_grpc.RefineServiceServicer):
 
     async def Refine(self, request: refine_pb2.RefineRequest, context: Context) -> AsyncIterator[_Event]:
         """Run the loop on one edit; the call's end is the run's end."""
+        if self._hosts.settings.isolated_decoders:
+            request = await self._hosts.decode(_decoded_apart, request, self._hosts)
         full = await asyncio.to_thread(self._completed, request)
         name = full.edit.edit_id
         if name in self._running:
@@ -136,6 +139,27 @@ class RefineService(refine_pb2_grpc.RefineServiceServicer):
                     wanted, shared=self._hosts.devices.refining, **self._options
                 )
             return self._loaded[wanted]
+
+
+def _decoded_apart(request: refine_pb2.RefineRequest, hosts: Hosts) -> refine_pb2.RefineRequest:
+    """The request with its pictures written anew from pixels, so that the loop meets no file of a stranger."""
+    own = refine_pb2.RefineRequest()
+    own.CopyFrom(request)
+    for name in ("source", "denoise_mask", "blend_mask"):
+        if not own.edit.HasField(name):
+            continue
+        image, decoder, limits = getattr(own.edit, name), hosts.decoder, hosts.settings.images
+        try:
+            is_mask = name != "source"
+            anew = (
+                encode_mask(decoder.mask(image, limits))
+                if is_mask
+                else encode_image(decoder.picture(image, limits))
+            )
+        except ImageError as error:
+            raise error.in_field(f"edit.{name}") from error
+        image.CopyFrom(anew)
+    return own
 
 
 class _HostedCritic:

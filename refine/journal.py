@@ -6,6 +6,7 @@ An event is written before the next step starts, so a killed process loses at mo
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -42,6 +43,7 @@ CREATE TABLE IF NOT EXISTS preview_groups (
 );
 """
 _MAX_PAGE = 1000
+_PAGE_TOKEN = re.compile(r"[0-9]{1,12}")
 _MAX_GROUPS = 400
 
 
@@ -145,7 +147,7 @@ class Journal:
 
     def edits(self, page_size: int = 50, page_token: str = "") -> refine_pb2.ListEditsResponse:
         """A page of edits, newest first. Raises: InvalidInput for a page that cannot be."""
-        if not 0 <= page_size <= _MAX_PAGE or not (page_token == "" or page_token.isdigit()):
+        if not 0 <= page_size <= _MAX_PAGE or not (page_token == "" or _PAGE_TOKEN.fullmatch(page_token)):
             raise InvalidInput(
                 f"page_size {page_size}, page_token {page_token!r}: expected 0 to {_MAX_PAGE}, and the token of the "
                 "answer before",

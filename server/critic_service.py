@@ -31,6 +31,9 @@ __all__ = ["CriticService"]
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 _MAX_COMMENT_CHARS = 2000
+_MAX_OTHERS = 64
+# Verdicts are kept for ever; a critique without heat maps has some kilobytes.
+_MAX_CRITIQUE_BYTES = 4 * 2**20
 # Candidates of one Rank that are decoded at a time, so that a long list does not hold all pictures at once.
 _RANK_WINDOW = 4
 
@@ -183,6 +186,14 @@ async def _outcome(
 def _check_verdict(request: pb.RecordVerdictRequest) -> None:
     for name in ("verdict_id", "edit_id", "candidate_id"):
         check_id(getattr(request, name), name)
+    if len(request.other_candidate_ids) > _MAX_OTHERS:
+        raise _invalid("other_candidate_ids", f"over {_MAX_OTHERS} candidates were passed over")
+    for other in request.other_candidate_ids:
+        check_id(other, "other_candidate_ids")
+    if request.critique.ByteSize() > _MAX_CRITIQUE_BYTES:
+        raise _invalid(
+            "critique", f"the critique has over {_MAX_CRITIQUE_BYTES:,} bytes; leave out its heat maps"
+        )
     if request.kind not in pb.VerdictKind.values() or request.kind == pb.VERDICT_KIND_UNSPECIFIED:
         raise _invalid("kind", f"{request.kind} is no kind of verdict")
     if request.HasField("rating") and not 0.0 <= request.rating <= 100.0:

@@ -67,6 +67,18 @@ async def test_a_token_is_asked_of_every_call_but_health(
 UNSAFE: dict[str, tuple[dict[str, Any], str]] = {
     "public in clear text": ({"host": "0.0.0.0"}, "clear text"),
     "public name in clear text": ({"host": "example.org"}, "clear text"),
+    "every address of IPv6": ({"host": "::"}, "clear text"),
+    "an address of IPv6": ({"host": "2001:db8::1"}, "clear text"),
+    "link-local IPv6": ({"host": "fe80::1"}, "clear text"),
+    "loopback behind IPv6's mapping of a public one": ({"host": "::ffff:192.0.2.1"}, "clear text"),
+    "a short form of every address": ({"host": "0"}, "clear text"),
+    "no host": ({"host": ""}, "clear text"),
+    "a loopback with a port of its own": ({"host": "127.0.0.1:80"}, "clear text"),
+    "a unix socket": ({"host": "unix:/tmp/editcritic"}, "Unix sockets"),
+    "a unix socket in public": (
+        {"host": "unix:/tmp/editcritic", "allow_insecure_public": True},
+        "Unix sockets",
+    ),
     "half a TLS pair": ({"tls_cert_path": "cert.pem"}, "both a certificate and a key"),
     "unknown critic": ({"critics": ("mars",)}, "evidence"),
     "no critic": ({"critics": ()}, "evidence"),
@@ -78,6 +90,11 @@ def test_unsafe_settings_are_refused_with_the_way_out(case: str) -> None:
     settings, says = UNSAFE[case]
     with pytest.raises(SettingsError, match=says):
         ServerSettings(**settings)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost"])
+def test_loopback_needs_no_tls(host: str) -> None:
+    assert ServerSettings(host=host).host == host
 
 
 async def test_a_port_in_use_is_told(serving: Any) -> None:

@@ -171,6 +171,9 @@ VERDICT = {"verdict_id": "v", "edit_id": "e", "candidate_id": "c", "kind": pb.VE
         ({"rating": 101.0}, "rating"),
         ({"rating": float("nan")}, "rating"),
         ({"comment": "x" * 2001}, "comment"),
+        ({"other_candidate_ids": ["a b"]}, "other_candidate_ids"),
+        ({"other_candidate_ids": ["c"] * 65}, "other_candidate_ids"),
+        ({"critique": pb.Critique(explanation="x" * 5_000_000)}, "critique"),
     ],
 )
 async def test_a_bad_verdict_names_its_field(stub: Any, spoiled: dict[str, Any], field: str) -> None:

@@ -7,12 +7,14 @@ from typing import Any
 import grpc
 import grpc.aio
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import ImageError
 from editcritic.v1.images import decode_file, encode_image, encode_mask
+from tests.server.fuzzing import CORPUS, TARGETS, Fuzzer
 from tests.server.speaking import as_error
 
 PNG = encode_image(np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)).encoded.data
@@ -70,3 +72,26 @@ async def test_any_request_gets_a_critique_or_a_typed_error(serving: Any) -> Non
                 assert told.reason_name != "UNSPECIFIED", told
                 assert error.code() != grpc.StatusCode.INTERNAL, told
         assert (await stub.ListCritics(pb.ListCriticsRequest())).critics
+
+
+@pytest.mark.parametrize("file", sorted(CORPUS.iterdir()), ids=lambda file: file.name)
+def test_what_the_fuzzer_kept_is_still_read_or_refused(file: Any) -> None:
+    TARGETS[file.name.partition("-")[0]](file.read_bytes())
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_little_fuzzing_finds_nothing(name: str) -> None:
+    fuzzer = Fuzzer(name, seed=2)
+    for _ in range(100):
+        fuzzer.step()
+    assert len(fuzzer.reached) > 100, "the code that reads the input was watched"
+
+
+def test_the_fuzzer_tells_what_broke(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(data: bytes) -> None:
+        raise KeyError(data)
+
+    fuzzer = Fuzzer("picture", seed=0)
+    monkeypatch.setattr(fuzzer, "run", broken)
+    with pytest.raises(AssertionError, match=r"picture broke on [0-9a-f]+"):
+        fuzzer.step()

@@ -69,6 +69,7 @@ def test_the_python_of_a_page_runs(
         "docs/architecture.md",
         "docs/evidence.md",
         "docs/prompts.md",
+        "docs/security.md",
     ],
 )
 def test_links_between_pages_lead_somewhere(page: str) -> None:

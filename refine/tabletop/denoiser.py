@@ -91,16 +91,26 @@ class TabletopDenoiser(ModelMixin, ConfigMixin):
         )
 
     def clean_cells(
-        self, noisy: Tensor, mask: Tensor, kept: Tensor, timestep: Tensor, words: Tensor
+        self,
+        noisy: Tensor,
+        mask: Tensor,
+        kept: Tensor,
+        timestep: Tensor,
+        words: Tensor,
+        quality: Tensor | None = None,
     ) -> Tensor:
         """Predicted clean cells (B, 32, h, w).
 
         noisy, kept: (B, 32, h, w); kept is read where mask (B, 1, h, w) in {0, 1} is 0. words: (B, L,
-        cross_attention_dim).
+        cross_attention_dim). quality: (B, K, cross_attention_dim), read where a `QualityAdapter` is attached.
         """
         filled = smooth_fill(kept, mask)
         inputs = torch.cat([noisy * mask, filled, mask, _coordinates(mask)], dim=1)
-        change: Tensor = self.cells(inputs, timestep, words, class_labels=words.mean(1)).sample
+        # Under this name diffusers hands tokens on to whichever attention knows them.
+        beside = None if quality is None else {"ip_hidden_states": quality}
+        change: Tensor = self.cells(
+            inputs, timestep, words, class_labels=words.mean(1), cross_attention_kwargs=beside
+        ).sample
         return filled + mask * change
 
     def forward(
@@ -109,11 +119,13 @@ class TabletopDenoiser(ModelMixin, ConfigMixin):
         timestep: Tensor,
         encoder_hidden_states: Tensor,
         return_dict: bool = True,
+        quality: Tensor | None = None,
         **_unused: Any,
     ) -> UNet2DConditionOutput | tuple[Tensor]:
         """Predicted clean latents (B, 4, H, W) of sample (B, 9, H, W): noisy latents, mask, latents of the
-        masked source."""
+        masked source. quality: as in `clean_cells`."""
         noisy, mask, kept = torch.split(sample, [PACKED_CHANNELS, 1, PACKED_CHANNELS], dim=1)
         mask = F.max_pool2d(mask, TILE)
-        clean = pack(self.clean_cells(unpack(noisy), mask, unpack(kept), timestep, encoder_hidden_states))
+        cells = self.clean_cells(unpack(noisy), mask, unpack(kept), timestep, encoder_hidden_states, quality)
+        clean = pack(cells)
         return UNet2DConditionOutput(sample=clean) if return_dict else (clean,)

@@ -31,18 +31,19 @@ def denoising_loss(
     alphas: Tensor,
     noise: Tensor,
     steps: Tensor,
+    quality: Tensor | None = None,
 ) -> Tensor:
     """Weighted squared error of the predicted clean cells inside the mask; scalar.
 
     batch: source, target (B, C, h, w), mask (B, 1, h, w). blank: (C,) cell of masked pixels. alphas:
-    cumulative products by step. noise (B, C, h, w); steps (B,) int64. Velocity weighting after Salimans &
-    Ho 2202.00512.
+    cumulative products by step. noise (B, C, h, w); steps (B,) int64. quality: tokens, as in
+    `TabletopDenoiser.clean_cells`. Velocity weighting after Salimans & Ho 2202.00512.
     """
     source, target, mask = batch
     kept = source * (1 - mask) + blank[None, :, None, None] * mask
     alpha = alphas[steps][:, None, None, None]
     noisy = alpha.sqrt() * target + (1 - alpha).sqrt() * noise
-    guess = denoiser.clean_cells(noisy, mask, kept, steps, words).float()
+    guess = denoiser.clean_cells(noisy, mask, kept, steps, words, quality).float()
     error = ((guess - target).square() * mask).sum((1, 2, 3)) / (mask.sum((1, 2, 3)) * target.shape[1] + 1)
     weight = (1 / (1 - alphas[steps])).clamp(1, _DETAIL)
     return (weight * error).mean()

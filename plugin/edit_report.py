@@ -214,6 +214,12 @@ def _parameters(request: refine_pb2.RefineRequest, events: Sequence[refine_pb2.R
         command += f" --strength {sampling.strength:g}"
     if sampling.HasField("guidance_scale"):
         command += f" --guidance {sampling.guidance_scale:g}"
+    if sampling.HasField("quality_target"):
+        command += f" --engine-quality {sampling.quality_target:g}"
+    if sampling.quality_guidance:
+        command += f" --quality-guidance {sampling.quality_guidance:g}"
+    if sampling.critic_guidance:
+        command += f" --critic-guidance {sampling.critic_guidance:g}"
     rows = {
         "engine": f"{started.engine.name} ({started.engine.pipeline_class})",
         "critic": f"{critic.name} {critic.version} {critic.calibration}",

@@ -33,6 +33,9 @@ def make_refine_request(
     steps: int = 0,
     strength: float | None = None,
     guidance: float | None = None,
+    quality: float | None = None,
+    quality_guidance: float = 0.0,
+    critic_guidance: float = 0.0,
     rounds: int | None = None,
     target: float | None = None,
     max_steps: int = 0,
@@ -44,6 +47,7 @@ def make_refine_request(
     """What is asked of the loop; zeros and None leave its defaults.
 
     Args:
+        quality, quality_guidance, critic_guidance: as in `refine.quality_options.QualityOptions`.
         candidates: first answers. rounds: repairs, 0 to 4. target: overall score at which to stop.
         max_steps: denoising steps in all. max_seconds: time in all.
         acceptance: critic that decides whether repairs are kept; empty: the one that steers the search.
@@ -64,6 +68,9 @@ def make_refine_request(
         step_count=steps,
         strength=strength,
         guidance_scale=guidance,
+        quality_target=quality,
+        quality_guidance=quality_guidance or None,
+        critic_guidance=critic_guidance or None,
     )
     budget = refine_pb2.RefineBudget(
         evaluation_count=max_steps,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from PIL import Image
 from editcritic.plugin.contact_sheet import SheetRow, close_up, contact_sheet, outlined
 from editcritic.plugin.pictures import Picture, as_image, as_mask
 from editcritic.refine.engine import Engine, GenerationEvent, generate
+from editcritic.refine.quality_options import QualityOptions
 from editcritic.v1.errors import EditCriticError, ImageError
 from editcritic.v1.images import decode_image, decode_mask_at
 
@@ -143,7 +144,9 @@ def _write_blend_mask(event: GenerationEvent, folder: Path) -> None:
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if isinstance(value, (str, int, float))}
+    plain = {name: value for name, value in options.items() if isinstance(value, (str, int, float))}
+    wish = options.get("quality")
+    return plain if wish is None or wish == QualityOptions() else plain | {"quality": asdict(wish)}
 
 
 def _write_index(path: Path, parameters: dict[str, Any], made: Sequence[Generated]) -> None:

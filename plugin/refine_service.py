@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import grpc.aio
 
+from editcritic.plugin.steering import steerable
 from editcritic.refine.engine import Engine, load_engine
 from editcritic.refine.journal import Journal
 from editcritic.refine.loop import Refinement
@@ -135,9 +136,8 @@ class RefineService(refine_pb2_grpc.RefineServiceServicer):
             )
         with self._loading:
             if wanted not in self._loaded:
-                self._loaded[wanted] = load_engine(
-                    wanted, shared=self._hosts.devices.refining, **self._options
-                )
+                engine = load_engine(wanted, shared=self._hosts.devices.refining, **self._options)
+                self._loaded[wanted] = steerable(engine)
             return self._loaded[wanted]
 
 

@@ -6,7 +6,7 @@ from importlib import metadata
 
 import typer
 
-from editcritic.plugin.cli.bench import bench_critic, bench_engine, bench_loop, bench_models
+from editcritic.plugin.cli.bench import bench_critic, bench_engine, bench_loop, bench_models, bench_quality
 from editcritic.plugin.cli.bench_repairs import bench_repairs
 from editcritic.plugin.cli.console import stdout
 from editcritic.plugin.cli.demo import demo
@@ -40,12 +40,14 @@ app.command("eval")(evaluate)
 app.command()(opinions)
 app.add_typer(train, name="train")
 _bench = typer.Typer(
-    help="Measure speed, prompt-following, and what repairs and the loop are worth.", no_args_is_help=True
+    help="Measure speed, prompt-following, and what repairs, the loop and sampling options are worth.",
+    no_args_is_help=True,
 )
 _bench.command("critic")(bench_critic)
 _bench.command("engine")(bench_engine)
 _bench.command("loop")(bench_loop)
 _bench.command("models")(bench_models)
+_bench.command("quality")(bench_quality)
 _bench.command("repairs")(bench_repairs)
 app.add_typer(_bench, name="bench")
 app.command()(demo)

@@ -13,7 +13,7 @@ from editcritic.plugin.cli.console import command, stderr, stdout
 from editcritic.plugin.cli.inputs import Json
 from editcritic.server.critics import DEFAULT_CRITIC
 
-__all__ = ["bench_critic", "bench_engine", "bench_loop", "bench_models"]
+__all__ = ["bench_critic", "bench_engine", "bench_loop", "bench_models", "bench_quality"]
 
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Write the JSON to this file.")]
 Images = Annotated[Path, typer.Option("--images", help="Folder of photographs that nothing was trained on.")]
@@ -107,6 +107,25 @@ def bench_loop(
     if plot is not None:
         draw_loop_plot(result, plot)
     _tell(result, figure_rows(result), out, as_json_only)
+
+
+@command
+def bench_quality(
+    images: Images,
+    count: Count = 100,
+    engine: EngineName = "tabletop",
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps of each.")] = None,
+    seed: Seed = 905,
+    out: Out = None,
+    as_json_only: Json = False,
+) -> None:
+    """Measure a wanted quality, quality guidance and critic guidance against the base engine, seed by seed."""
+    from editcritic.plugin.quality_benchmark import QualityBench, figures, measure_quality
+
+    bench = QualityBench(images, count, seed, engine, steps)
+    with stderr.status("measuring") as status:
+        result = measure_quality(bench, lambda done, total: status.update(f"edits done: {done} of {total}"))
+    _tell(result, figures(result), out, as_json_only)
 
 
 @command

@@ -17,7 +17,18 @@ from rich.live import Live
 
 from editcritic.plugin.cli.console import BELOW, command, fail, naming_files, stderr, stdout
 from editcritic.plugin.cli.edit_view import EditView, decision_words
-from editcritic.plugin.cli.inputs import BlendMask, Json, Mask, Prompt, Server, Source, connected
+from editcritic.plugin.cli.inputs import (
+    BlendMask,
+    CriticGuidance,
+    EngineQuality,
+    Json,
+    Mask,
+    Prompt,
+    QualityGuidance,
+    Server,
+    Source,
+    connected,
+)
 from editcritic.plugin.editing import default_journal_path, make_refine_request
 from editcritic.plugin.judging import EmbeddedCritic, ServedCritic
 from editcritic.plugin.report_parts import enum_words
@@ -55,6 +66,9 @@ def edit(
     strength: Annotated[float | None, typer.Option(help="Above 0, at most 1: how much is redrawn.")] = None,
     guidance: Annotated[float | None, typer.Option(help="How closely the prompt is followed.")] = None,
     negative_prompt: Annotated[str, typer.Option(help="What is to be avoided.")] = "",
+    engine_quality: EngineQuality = None,
+    quality_guidance: QualityGuidance = 0,
+    critic_guidance: CriticGuidance = 0,
     rounds: Annotated[int, typer.Option(min=0, max=4, help="Repairs to try.")] = 2,
     target: Annotated[float, typer.Option(min=0, max=100, help="Overall score that is good enough.")] = 80,
     race: Annotated[
@@ -96,6 +110,7 @@ def edit(
 ) -> None:
     """Carry out an edit: candidates, judged while they form, the best one mended."""
     from editcritic.plugin.edit_report import write_edit_report
+    from editcritic.plugin.steering import steerable
     from editcritic.refine.diagnosis import load_diagnosis
     from editcritic.refine.engine import load_engine
     from editcritic.refine.journal import Journal
@@ -124,6 +139,9 @@ def edit(
                     steps=steps,
                     strength=strength,
                     guidance=guidance,
+                    quality=engine_quality,
+                    quality_guidance=quality_guidance,
+                    critic_guidance=critic_guidance,
                     rounds=rounds,
                     target=target,
                     max_steps=max_steps,
@@ -135,7 +153,9 @@ def edit(
             )
     name = request.sampling.engine or engine
     with stderr.status(f"opening {name}"):
-        opened = load_engine(name, device=device, dtype=dtype, offload=offload, offline=offline)  # type: ignore[arg-type]
+        opened = steerable(
+            load_engine(name, device=device, dtype=dtype, offload=offload, offline=offline)  # type: ignore[arg-type]
+        )
     writer = open_rewriter(rewriter, device) if rewriter else None
     table = load_diagnosis(diagnosis) if diagnosis else None
     with judging(server, critic) as judge, judging(server, acceptance) as other:

@@ -11,7 +11,16 @@ import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from editcritic.plugin.cli.console import FAULT, PARTLY, command, fail, naming_files, stderr, stdout
-from editcritic.plugin.cli.inputs import BlendMask, Json, Mask, Prompt, Source
+from editcritic.plugin.cli.inputs import (
+    BlendMask,
+    CriticGuidance,
+    EngineQuality,
+    Json,
+    Mask,
+    Prompt,
+    QualityGuidance,
+    Source,
+)
 
 __all__ = ["generate"]
 
@@ -33,6 +42,9 @@ def generate(
     strength: Annotated[float | None, typer.Option(help="Above 0, at most 1: how much is redrawn.")] = None,
     guidance: Annotated[float | None, typer.Option(help="How closely the prompt is followed.")] = None,
     negative_prompt: Annotated[str, typer.Option(help="What is to be avoided.")] = "",
+    engine_quality: EngineQuality = None,
+    quality_guidance: QualityGuidance = 0,
+    critic_guidance: CriticGuidance = 0,
     previews: Annotated[
         str, typer.Option(help="Shares of the steps at which a preview is written; empty for none.")
     ] = _PREVIEWS,
@@ -46,12 +58,16 @@ def generate(
     """Produce candidates of an edit: pictures, previews, a contact sheet."""
     shares = _shares(previews)
     from editcritic.plugin.generation import generate_files, read_edit
+    from editcritic.plugin.steering import steerable
     from editcritic.refine.engine import GenerationEvent, load_engine
+    from editcritic.refine.quality_options import QualityOptions
 
     with naming_files({"source": source, "mask": mask, "blend_mask": blend_mask}):
         picture, marked, blended = read_edit(source, mask, blend_mask)
     with stderr.status(f"opening {engine}"):
-        opened = load_engine(engine, device=device, dtype=dtype, offload=offload, offline=offline)  # type: ignore[arg-type]
+        opened = steerable(
+            load_engine(engine, device=device, dtype=dtype, offload=offload, offline=offline)  # type: ignore[arg-type]
+        )
     seeds = range(seed, seed + count)
     options: dict[str, Any] = {
         "steps": steps,
@@ -59,6 +75,7 @@ def generate(
         "guidance": guidance,
         "negative_prompt": negative_prompt,
         "blend_mask": blended,
+        "quality": QualityOptions(engine_quality, quality_guidance, critic_guidance),
     }
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with (

@@ -20,12 +20,15 @@ from editcritic.v1.errors import InvalidInput, ProtocolError
 
 __all__ = [
     "BlendMask",
+    "CriticGuidance",
     "CriticName",
     "EditFiles",
+    "EngineQuality",
     "Folder",
     "Json",
     "Mask",
     "Prompt",
+    "QualityGuidance",
     "Server",
     "Source",
     "connected",
@@ -45,6 +48,21 @@ Server = Annotated[
     str,
     typer.Option(
         envvar="EDITCRITIC_SERVER", help="Server as host:port. Without one, a server starts for this command."
+    ),
+]
+EngineQuality = Annotated[
+    float | None,
+    typer.Option(min=0, max=100, help="Visual quality that the engine aims at, where it can be told one."),
+]
+QualityGuidance = Annotated[
+    float, typer.Option(min=0, max=3, help="How far it is led away from low quality; doubles its work.")
+]
+CriticGuidance = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=1,
+        help="How strongly the network critic's gradient moves the last steps; flatters that critic.",
     ),
 ]
 

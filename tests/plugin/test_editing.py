@@ -52,6 +52,29 @@ def test_an_edit_writes_the_picture_the_report_and_the_journal(run: Run, files: 
     assert [edit["edit_id"] for edit in listed] == ["first"]
 
 
+@pytest.mark.parametrize("command", ["edit", "generate"])
+def test_an_engine_that_cannot_be_told_a_quality_refuses_and_nothing_is_written(
+    run: Run, files: Path, command: str
+) -> None:
+    rest = ("--out", "told") if command == "generate" else (*EDIT[6:], *KEPT, "--out", "told.png")
+    refused = run(command, *EDIT[:6], "--engine-quality", "90", *rest)
+    assert refused.returncode != 0
+    assert "the engine 'dummy' takes no quality target" in " ".join(refused.stderr.split())
+    assert not list(files.glob("told*"))
+
+
+def test_a_wish_for_quality_reaches_the_request_and_what_repeats_the_run(files: Path) -> None:
+    wish: dict[str, Any] = {"quality": 0.0, "quality_guidance": 1.5, "critic_guidance": 0.25}
+    request = make_refine_request(files / "photo.png", files / "mask.png", "", **wish)
+    sampling = request.sampling
+    assert sampling.HasField("quality_target")
+    assert (sampling.quality_target, sampling.quality_guidance, sampling.critic_guidance) == (0.0, 1.5, 0.25)
+    bare = make_refine_request(files / "photo.png", files / "mask.png").sampling
+    assert not any(bare.HasField(name) for name in ("quality_target", "quality_guidance", "critic_guidance"))
+    page = write_edit_report(files / "report.html", completed_request(request), []).read_text()
+    assert "--engine-quality 0 --quality-guidance 1.5 --critic-guidance 0.25" in page
+
+
 def test_the_best_of_the_candidates_is_what_the_dummy_critic_scores_highest(run: Run, files: Path) -> None:
     # It scores mean brightness, so the brightest of the three colours must come back.
     told = json.loads(run("edit", *EDIT, *KEPT, "-n", "3", "--seed", "4", "--rounds", "0", "--json").stdout)

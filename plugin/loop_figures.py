@@ -75,6 +75,10 @@ def summarise(rows: Sequence[Row], seed: int) -> dict[str, Any]:
         "critic_share_of_time": seconds["critic"] / seconds["all"],
         "loop_share_of_time": max(0.0, 1 - (seconds["critic"] + seconds["engine"]) / seconds["all"]),
         "rows": [row.arms for row in rows],
+        "records": [
+            {"previews": [dict(each) for each in row.record.previews], "finals": list(row.record.finals)}
+            for row in rows
+        ],
     }
 
 

@@ -33,7 +33,7 @@ from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import EditCriticError, ImageError
 from editcritic.v1.images import ImageLimits, decode_file, decode_mask_file
 
-__all__ = ["CORPUS", "SEEDS", "TARGETS", "Fuzzer"]
+__all__ = ["CORPUS", "SEEDS", "SETTINGS", "TARGETS", "Fuzzer", "InstantEdit"]
 
 CORPUS = Path(__file__).with_name("corpus")
 LIMITS = ImageLimits(max_bytes=1 << 17, max_pixels=1 << 16, max_side=1024)
@@ -90,7 +90,7 @@ def request(data: bytes) -> None:
         assert len(error.to_status().SerializeToString()) < 4096
 
 
-class _Edit:
+class InstantEdit:
     """An opened edit that judges at once, or refuses what is wrong with the candidate's picture."""
 
     def __init__(self, edit: pb.Edit) -> None:
@@ -129,7 +129,7 @@ async def _converse(messages: list[pb.CritiqueStreamRequest]) -> None:
             yield message
 
     async def open_edit(edit: pb.Edit, _options: pb.CritiqueOptions) -> Any:
-        return _Edit(edit)
+        return InstantEdit(edit)
 
     session = CritiqueSession(requests(), open_edit, SETTINGS)
     answered = 0

@@ -70,6 +70,7 @@ def test_the_python_of_a_page_runs(
         "docs/evidence.md",
         "docs/prompts.md",
         "docs/security.md",
+        "docs/quality.md",
     ],
 )
 def test_links_between_pages_lead_somewhere(page: str) -> None:

@@ -6,6 +6,7 @@ import ipaddress
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from editcritic.server.critics import CRITICS, DEFAULT_CRITIC, check_spec, critic_name
 from editcritic.v1 import critic_pb2 as pb
@@ -19,6 +20,7 @@ PROTOCOL_REVISION = 1
 
 MAX_ID_CHARS = 64
 _PUBLIC_DECODERS = 2
+DRIFT_BINS = 10
 
 
 class SettingsError(ValueError):
@@ -65,6 +67,13 @@ class ServerSettings:
             not the server; 0 decodes in the server itself; None is 2 beyond loopback, where pictures come from
             strangers, and 0 on it. POSIX only.
         allow_insecure_public: listen beyond loopback although there is no TLS.
+        warm_up: have every critic judge a small edit of the server's own before it is offered.
+        admin: offer AdminService, which loads and unloads critics; callers need a token with the role admin.
+        log_format: text for people, json for one object a line.
+        metrics_port: port of Prometheus metrics over HTTP; 0 takes a free one, None offers none.
+        metrics_host: address of the metrics, which carry names of callers but no data of theirs.
+        drift_window: scores of one window that the drift of scores is measured over.
+        traces_endpoint: OTLP collector that traces are sent to, such as http://localhost:4317; None for none.
 
     Raises:
         SettingsError: an unknown critic, an option that one does not take, half a TLS pair, or a public address in
@@ -93,16 +102,36 @@ class ServerSettings:
     keepalive_timeout_s: float = 20.0
     max_budget_s: float = 120.0
     grace_s: float = 10.0
-    verdicts_path: Path | None = None
+    verdicts_path: Path | None = field(
+        default=None, metadata={"when_serving": lambda: default_verdicts_path()}
+    )
     tls_cert_path: Path | None = None
     tls_key_path: Path | None = None
-    token: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False, metadata={"secret": True})
     tokens_path: Path | None = None
     tls_client_ca_path: Path | None = None
     decoder_workers: int | None = None
     allow_insecure_public: bool = False
+    warm_up: bool = True
+    admin: bool = False
+    log_format: Literal["text", "json"] = "text"
+    metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
+    drift_window: int = 500
+    traces_endpoint: str | None = None
 
     def __post_init__(self) -> None:
+        self._check_critics()
+        self._check_secrets()
+        self._check_address()
+        if self.decoder_workers and os.name != "posix":
+            raise SettingsError(
+                "processes that decode can be confined on Linux and macOS only; leave decoder_workers"
+            )
+        if self.workers < 1 or self.drift_window < 2 * DRIFT_BINS:
+            raise SettingsError(f"workers must be 1 or more, drift_window {2 * DRIFT_BINS} or more")
+
+    def _check_critics(self) -> None:
         unknown = [spec for spec in self.critics if critic_name(spec) not in CRITICS]
         if unknown or not self.critics:
             raise SettingsError(f"unknown critics {unknown}; known are {', '.join(CRITICS)}")
@@ -111,16 +140,20 @@ class ServerSettings:
                 check_spec(spec)
         except EditCriticError as error:
             raise SettingsError(error.message) from error
+
+    def _check_secrets(self) -> None:
         if (self.tls_cert_path is None) != (self.tls_key_path is None):
             raise SettingsError("TLS needs both a certificate and a key")
         if self.tls_client_ca_path is not None and self.tls_cert_path is None:
             raise SettingsError(
                 "certificates of clients need TLS: give the server a certificate and a key too"
             )
-        if self.decoder_workers and os.name != "posix":
+        if self.admin and self.token is None and self.tokens_path is None:
             raise SettingsError(
-                "processes that decode can be confined on Linux and macOS only; leave decoder_workers"
+                "AdminService lets its callers open any model; give --tokens with a role admin, or --token-file"
             )
+
+    def _check_address(self) -> None:
         if "/" in self.host:
             raise SettingsError(
                 f"the host {self.host!r} is no address; Unix sockets and URLs are not listened on"

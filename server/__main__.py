@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 def _announce(server: CriticServer) -> None:
     line = {
         "address": server.address,
+        "metrics_address": server.operations.metrics_address,
         "pid": os.getpid(),
         "server_version": metadata.version("editcritic"),
         "protocol_revision": PROTOCOL_REVISION,

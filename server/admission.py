@@ -106,6 +106,11 @@ class StreamLimit:
     def __init__(self, max_count: int) -> None:
         self._limit: FairLimit[Caller] = FairLimit(max_count)
 
+    @property
+    def count(self) -> int:
+        """Streams that are open."""
+        return self._limit.used
+
     def enter(self, caller: Caller) -> None:
         """Count a stream until `leave`.
 

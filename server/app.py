@@ -16,19 +16,22 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from editcritic.server.admin_service import AdminService
 from editcritic.server.critic_service import CriticService
 from editcritic.server.guard import Guard
 from editcritic.server.hosting import Hosts
+from editcritic.server.operations import Operations
 from editcritic.server.settings import ServerSettings, SettingsError
 from editcritic.server.tls import CertificateFiles
 from editcritic.server.tokens import Authenticator
 from editcritic.server.verdicts import VerdictStore
-from editcritic.v1 import critic_pb2, critic_pb2_grpc
+from editcritic.v1 import admin_pb2, admin_pb2_grpc, critic_pb2, critic_pb2_grpc
 
 __all__ = ["CriticServer", "run", "serve"]
 
 _log = logging.getLogger(__name__)
 ServiceFactory: TypeAlias = "Callable[[Hosts, grpc.aio.Server], str]"
+ADMIN_SERVICE_NAME: str = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
 SERVICE_NAME: str = critic_pb2.DESCRIPTOR.services_by_name["CriticService"].full_name
 
 _MAX_METADATA_BYTES = 8192
@@ -46,6 +49,7 @@ class CriticServer:
 
     Attributes:
         address: ``host:port`` once it listens.
+        operations: what an operator sees of it.
     """
 
     def __init__(self, settings: ServerSettings, services: Sequence[ServiceFactory] = ()) -> None:
@@ -53,11 +57,13 @@ class CriticServer:
         self.address = ""
         self._factories = tuple(services)
         self._hosts = Hosts(settings)
+        self._hosts.tell_health = self._tell_health
+        self.operations = Operations(self._hosts)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._authenticator = Authenticator(settings.token, settings.tokens_path)
         self._certificates = CertificateFiles.of(settings)
         self._server = grpc.aio.server(
-            interceptors=[Guard(self._authenticator)],
+            interceptors=[*self.operations.interceptors(), Guard(self._authenticator)],
             options=(
                 *_connection_options(settings),
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
@@ -77,19 +83,25 @@ class CriticServer:
         await self.stop(grace_s=0.0)
 
     async def start(self) -> None:
-        """Load the critics, then listen.
+        """Listen, load and warm the critics, then say SERVING. Until then calls are told to try again.
 
         Raises:
             SettingsError: the address cannot be listened on.
         """
-        await self._hosts.load()
         critic_pb2_grpc.add_CriticServiceServicer_to_server(self._service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         further = [add(self._hosts, self._server) for add in self._factories]
+        if self.settings.admin:
+            admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(self._hosts), self._server)
+            further.append(ADMIN_SERVICE_NAME)
         names = (SERVICE_NAME, *further, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         self.address = f"{_bracketed(self.settings.host)}:{self._listen()}"
+        self.operations.start(lambda: self._service.open_streams)
+        for name in ("", SERVICE_NAME, *further):
+            await self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
+        await self._hosts.load()
         serving = health_pb2.HealthCheckResponse.SERVING
         ready = serving if self._hosts.infos() else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in ("", SERVICE_NAME, *further):
@@ -108,10 +120,15 @@ class CriticServer:
         self._service.announce_shutdown(grace_s)
         await self._server.stop(grace_s)
         await self._hosts.close()
+        self.operations.close()
 
     def reload(self) -> None:
         """Read the tokens again; a file that cannot be used leaves the old ones in force."""
         self._authenticator.reload(force=True)
+
+    async def _tell_health(self, critic: str, is_ready: bool) -> None:
+        states = health_pb2.HealthCheckResponse
+        await self._health.set(f"{SERVICE_NAME}/{critic}", states.SERVING if is_ready else states.NOT_SERVING)
 
     async def wait(self) -> None:
         """Return once the server has stopped."""

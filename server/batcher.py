@@ -57,6 +57,16 @@ class Batcher:
         self._running: set[asyncio.Task[None]] = set()
         self._dispatcher = asyncio.create_task(self._dispatch())
 
+    @property
+    def waiting_count(self) -> int:
+        """Candidates that are not judged yet."""
+        return len(self._queue)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing runs."""
+        return not self._running and len(self._queue) == 0
+
     @contextlib.contextmanager
     def expecting(self) -> Iterator[None]:
         """A candidate is on its way to `submit`, as long as the block lasts."""
@@ -104,11 +114,13 @@ class Batcher:
         return _timed(outcome, ticket)
 
     async def close(self) -> None:
-        """Stop; what waits is never judged."""
+        """Stop; what waits is never judged. Safe to call twice."""
         tasks = [self._dispatcher, *self._running]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # Whoever still holds the queue must not hold a model's memory with it.
+        vars(self).pop("_executor", None)
 
     async def _dispatch(self) -> None:
         while True:

@@ -53,7 +53,8 @@ class Configuration:
         for key, (value, _) in self.values.items():
             place = grouped[key.field[0]] if len(key.field) > 1 else fields
             place[key.field[-1]] = _secret(value) if key.is_secret and value is not None else value
-        return ServerSettings(**fields, **{group: kind(**grouped[group]) for group, kind in _GROUPS.items()})
+        fields |= {group: kind(**grouped[group]) for group, kind in _GROUPS.items()}
+        return ServerSettings(**fields)
 
     def as_toml(self) -> str:
         """Every value with its origin as a comment; a file with this text means the same."""

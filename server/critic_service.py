@@ -53,6 +53,11 @@ class CriticService(critic_pb2_grpc.CriticServiceServicer):
         self._streams = StreamLimit(hosts.settings.max_streams)
         self._is_stopping = False
 
+    @property
+    def open_streams(self) -> int:
+        """Streams that are open."""
+        return self._streams.count
+
     def announce_shutdown(self, grace_s: float) -> None:
         """Tell every open stream that the server is stopping, and refuse new edits."""
         self._is_stopping = True
@@ -89,6 +94,7 @@ class CriticService(critic_pb2_grpc.CriticServiceServicer):
         context.add_done_callback(lambda _context: ending.close())  # type: ignore[arg-type]
         try:
             async for event in session.events():
+                self._hosts.observer.event_sent(event)
                 yield event
         finally:
             ending.close()

@@ -67,6 +67,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 "this server asks for a bearer token in the metadata 'authorization'.",
                 reason=pb.ERROR_REASON_UNAUTHENTICATED,
             )
+        call_as(caller)
         caller.admit(method)
         return caller
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from editcritic.server.admission import NOBODY, Admission, Caller
 from editcritic.server.batch_size import BatchSize
 from editcritic.server.batcher import Batcher
-from editcritic.server.critics import critic_name, load_critic
+from editcritic.server.critics import check_spec, critic_name, load_critic
 from editcritic.server.critics.base import Critic
 from editcritic.server.decoders import IN_PROCESS, Decoder
 from editcritic.server.decoding import (
@@ -25,10 +25,12 @@ from editcritic.server.decoding import (
 from editcritic.server.device import Devices
 from editcritic.server.executors.local import LocalExecutor
 from editcritic.server.kept import EditStore, KeptEdit, RecentCritiques, edit_sha256
+from editcritic.server.observing import ObservedExecutor, Observers
 from editcritic.server.opened_edit import OpenedEdit
+from editcritic.server.reloading import retire, warm_up
 from editcritic.server.settings import ServerSettings
 from editcritic.v1 import critic_pb2 as pb
-from editcritic.v1.errors import EditCriticError, NotFound, ProtocolError
+from editcritic.v1.errors import EditCriticError, NotFound, ProtocolError, ServerUnavailable
 
 __all__ = ["CriticHost", "Hosts"]
 
@@ -37,14 +39,35 @@ _Result = TypeVar("_Result")
 
 # Decoding is short and mostly outside the GIL; two threads keep a large picture from holding up small ones.
 _DECODING_THREADS = 2
+LOADING_RETRY_S = 2.0
+
+
+async def _tell_nobody(_name: str, _is_ready: bool) -> None:
+    pass
 
 
 @dataclass(frozen=True, eq=False)
 class CriticHost:
-    """One critic of the server: who it is, and what waits for it."""
+    """One critic of the server: who it is, and what waits for it.
+
+    Attributes:
+        info: who it is.
+        batcher: what waits for it.
+        spec: what it was loaded as.
+        load_number: of the server's loads, from 1.
+        edits: those that are open with it.
+    """
 
     info: pb.CriticInfo
     batcher: Batcher
+    spec: str = ""
+    load_number: int = 0
+    edits: set[OpenedEdit] = field(default_factory=set)
+
+    @property
+    def key(self) -> str:
+        """Tells it from every other, also from what was loaded under the same name before."""
+        return f"{self.info.identity.name}#{self.load_number}"
 
 
 class Hosts:
@@ -56,10 +79,14 @@ class Hosts:
     Attributes:
         devices: whose places critics and engines share.
         edits: that are open or were lately. critiques: those of the last while.
+        observer: told of every candidate and every batch.
+        tell_health: told a critic's name and whether new edits may go to it, whenever that changes.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
+        self.observer = Observers()
+        self.tell_health: Callable[[str, bool], Awaitable[None]] = _tell_nobody
         self.admission = Admission(settings.max_queued, settings.max_queued_bytes)
         self.devices = Devices(settings.workers)
         self.edits = EditStore(self.admission, settings.max_kept_edit_bytes)
@@ -69,26 +96,92 @@ class Hosts:
         threads = max(_DECODING_THREADS, settings.isolated_decoders)
         self._decoding = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._by_name: dict[str, CriticHost] = {}
+        self._waiting = {critic_name(spec) for spec in settings.critics}
+        self._leaving: dict[CriticHost, asyncio.Task[None]] = {}
+        self._load_count = 0
 
     async def load(self) -> None:
         """Load every critic of the settings. One that fails is logged and left out; the others serve."""
         await self.decode(self.decoder.start)
         for spec in self.settings.critics:
             try:
-                critic = await self.decode(load_critic, spec)
-                self._by_name[critic_name(spec)] = self._hosted(critic)
+                await self.offer(spec)
             except EditCriticError as error:
                 _log.error("the critic %r could not be loaded: %s", spec, error.message)
             except Exception:
                 _log.exception("the critic %r could not be loaded", spec)
 
+    async def offer(self, spec: str) -> CriticHost:
+        """Load a critic and warm it; then new edits go to it, and one of the same name finishes what it has and leaves.
+
+        Raises:
+            EditCriticError: there is none of that name, or it failed; then everything stays as it was.
+        """
+        name = check_spec(spec).name
+        self._waiting.add(name)
+        try:
+            await self.tell_health(name, name in self._by_name)
+            critic = await asyncio.to_thread(load_critic, spec)
+            self._load_count += 1
+            host = self._hosted(critic, spec)
+            try:
+                await (warm_up(host) if self.settings.warm_up else asyncio.sleep(0))
+            except BaseException:
+                await host.batcher.close()
+                raise
+        finally:
+            self._waiting.discard(name)
+        old = self._by_name.get(name)
+        self._by_name[name] = host
+        self._dismiss(old)
+        await self.tell_health(name, True)
+        _log.info("the critic %s %s serves (%s)", name, host.info.identity.version, spec)
+        return host
+
+    async def withdraw(self, name: str) -> None:
+        """Take a critic out; it finishes what it has and leaves.
+
+        Raises:
+            NotFound: it is not offered.
+            ProtocolError: it is the default.
+        """
+        host = self.host(name)
+        if not name or name == critic_name(self.settings.critics[0]):
+            raise ProtocolError(
+                "the default critic can be replaced, not unloaded.",
+                reason=pb.ERROR_REASON_CRITIC_UNAVAILABLE,
+                field="name",
+            )
+        await self.tell_health(name, False)
+        del self._by_name[name]
+        self._dismiss(host)
+
+    def _dismiss(self, host: CriticHost | None) -> None:
+        if host is not None:
+            self._leaving[host] = task = asyncio.create_task(retire(host))
+            task.add_done_callback(lambda _done: self._forget(host))
+
+    def _forget(self, host: CriticHost) -> None:
+        self._leaving.pop(host, None)
+        self.edits.forget(host.key)
+
     async def close(self) -> None:
         """Stop all queues and threads; running work is told that it is cancelled."""
-        for host in self._by_name.values():
+        for task in list(self._leaving.values()):
+            task.cancel()
+        for host in (*self._by_name.values(), *self._leaving):
             await host.batcher.close()
         for pool in (self._decoding, *self._judging.values()):
             pool.shutdown(wait=False, cancel_futures=True)
         self.decoder.close()
+
+    def all(self) -> list[CriticHost]:
+        """The critics that serve, the default first."""
+        return list(self._by_name.values())
+
+    def leaving(self) -> list[CriticHost]:
+        """Critics that were replaced or unloaded and finish what is open."""
+        return list(self._leaving)
 
     def infos(self) -> list[pb.CriticInfo]:
         """The loaded critics, the default first."""
@@ -105,9 +198,15 @@ class Hosts:
         wanted = name or offered[0]
         if wanted in self._by_name:
             return self._by_name[wanted]
+        if wanted in self._waiting:
+            raise ServerUnavailable(
+                f"the critic {wanted!r} is being loaded; try again in a moment.",
+                reason=pb.ERROR_REASON_CRITIC_UNAVAILABLE,
+                retry_after_s=LOADING_RETRY_S,
+            )
         if wanted in offered:
             raise ProtocolError(
-                f"the critic {wanted!r} could not be loaded; the server's log says why.",
+                f"the critic {wanted!r} is not loaded; the server's log says why.",
                 reason=pb.ERROR_REASON_CRITIC_UNAVAILABLE,
                 field="options.critic",
             )
@@ -117,14 +216,16 @@ class Hosts:
             field="options.critic",
         )
 
-    def _hosted(self, critic: Critic) -> CriticHost:
+    def _hosted(self, critic: Critic, spec: str) -> CriticHost:
         settings, info = self.settings, critic.info
         device = self.devices.device(info.device)
         pool = self._judging.setdefault(
             info.device, ThreadPoolExecutor(device.places, thread_name_prefix=f"critic-{info.device}")
         )
         size = BatchSize(min(settings.max_batch, info.batch_count), settings.batch_target_s)
-        return CriticHost(info, Batcher(LocalExecutor(critic, pool), device, size, settings.batch_wait_s))
+        executor = ObservedExecutor(LocalExecutor(critic, pool), info.identity.name, self.observer)
+        batcher = Batcher(executor, device, size, settings.batch_wait_s)
+        return CriticHost(info, batcher, spec, self._load_count)
 
     async def open(
         self, edit: pb.Edit, options: pb.CritiqueOptions, caller: Caller = NOBODY, *, remembers: bool = False
@@ -141,12 +242,14 @@ class Hosts:
             EditCriticError: the edit or the options are refused, or there is no room.
         """
         options = check_options(options)
-        host = self.host(options.critic)
+        self.host(options.critic)  # refuses before any work
         name = check_id(edit.edit_id, "edit_id") if edit.edit_id else uuid.uuid4().hex
         # An edit that is being opened counts as an item, so that no stage holds an unbounded number of calls.
         with self.admission.room(1, edit.ByteSize(), caller):
             sha256 = await self.decode(edit_sha256, edit)
             kept = self.edits.find(caller.tenant, sha256) or await self._decoded(edit, sha256, caller)
+        # Not before: one that was replaced meanwhile may have left.
+        host = self.host(options.critic)
         return OpenedEdit(self, host, kept, name, options, caller, remembers=remembers)
 
     def reopen(

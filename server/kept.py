@@ -90,18 +90,28 @@ class KeptEdit:
     reserved: int = 0
 
     def prepare(self, critic: str, batcher: Batcher) -> asyncio.Future[Any]:
-        """What the critic makes of it, begun when first asked for; one that failed is tried again."""
+        """What a critic (by `CriticHost.key`) makes of it, begun when first asked for; a failed one is tried again."""
         known = self.prepared.get(critic)
         if known is None or (known.done() and (known.cancelled() or known.exception() is not None)):
             known = self.prepared[critic] = asyncio.ensure_future(batcher.prepare(self.edit))
             known.add_done_callback(self._count)
         return known
 
+    def forget(self, critic: str) -> None:
+        """Let go of what a critic made of it."""
+        done = self.prepared.pop(critic, None)
+        if done is not None and done.done():
+            self.byte_count -= self._held(done)
+
     def _count(self, done: asyncio.Future[Any]) -> None:
+        self.byte_count += self._held(done)
+
+    def _held(self, done: asyncio.Future[Any]) -> int:
         # Asking for the exception also says that nobody needs to be told of it.
-        if not done.cancelled() and done.exception() is None:
-            arrays = {id(each) for each in (self.edit.source, self.edit.denoise_mask, self.edit.blend_mask)}
-            self.byte_count += held_byte_count(done.result(), arrays)
+        if done.cancelled() or done.exception() is not None:
+            return 0
+        arrays = {id(each) for each in (self.edit.source, self.edit.denoise_mask, self.edit.blend_mask)}
+        return held_byte_count(done.result(), arrays)
 
 
 class EditStore:
@@ -147,6 +157,11 @@ class EditStore:
                 prepared.cancel()
                 del kept.prepared[critic]
         self._evict()
+
+    def forget(self, critic: str) -> None:
+        """Let go of what a critic made of them; for one that has left."""
+        for kept in self._edits.values():
+            kept.forget(critic)
 
     def _evict(self) -> None:
         idle = [each for each in self._edits.values() if not each.user_count]

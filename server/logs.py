@@ -7,6 +7,8 @@ import logging
 import time
 from typing import Any, Literal
 
+from editcritic.server.calls import current_call_id
+
 __all__ = ["CALL_FIELDS", "set_up_logging"]
 
 CALL_FIELDS = ("call_id", "caller", "method", "status", "reason", "duration_ms", "trace_id")
@@ -28,6 +30,13 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(entry)
 
 
+def _of_its_call(record: logging.LogRecord) -> bool:
+    """Lines that are written on the way of a call carry its name too."""
+    if not hasattr(record, "call_id"):
+        record.call_id = current_call_id()
+    return True
+
+
 def set_up_logging(form: Literal["text", "json"]) -> None:
     """Log to stderr.
 
@@ -36,5 +45,6 @@ def set_up_logging(form: Literal["text", "json"]) -> None:
     """
     handler = logging.StreamHandler()
     plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler.addFilter(_of_its_call)
     handler.setFormatter(_JsonFormatter() if form == "json" else plain)
     logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -17,6 +17,7 @@ from editcritic.server.callers import current_caller
 from editcritic.server.critics.base import CritiqueTask, DecodedCandidate
 from editcritic.server.decoding import decode_candidate, decoded_byte_count
 from editcritic.server.kept import KeptEdit, critique_key
+from editcritic.server.observing import observed_item
 from editcritic.server.queueing import Ticket
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import DeadlineExceeded
@@ -54,14 +55,17 @@ class OpenedEdit:
         self._leaving = ExitStack()
         hosts.edits.open(kept, caller)
         self._leaving.callback(hosts.edits.close, kept)
-        self._prepared = kept.prepare(host.info.identity.name, host.batcher)
-        critic, told = host.info.identity, options.SerializeToString(deterministic=True)
-        self._key = (caller.tenant, name, kept.sha256, critic.name, critic.version, told) if remembers else ()
+        host.edits.add(self)
+        self._leaving.callback(host.edits.discard, self)
+        self._prepared = kept.prepare(host.key, host.batcher)
+        told = options.SerializeToString(deterministic=True)
+        self._key = (caller.tenant, name, kept.sha256, host.key, told) if remembers else ()
 
     def close(self) -> None:
         """Give the edit's room back. Safe to call twice."""
         self._leaving.close()
 
+    @observed_item
     async def critique(
         self,
         candidate: pb.Candidate,

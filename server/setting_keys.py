@@ -90,7 +90,7 @@ class Key:
         if not isinstance(value, _toml_types(self.kind)) or (isinstance(value, bool) != (self.kind is bool)):
             raise ValueError(_expected(self.kind))
         if self.kind is Path:
-            return folder / Path(value).expanduser()
+            return folder / Path(str(value)).expanduser()
         if isinstance(value, list):
             value = ",".join(map(str, value))
         return self.from_text(value) if isinstance(value, str) else self._checked(self.kind(value))

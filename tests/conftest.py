@@ -67,7 +67,7 @@ def serving() -> ServerFactory:
 
     @asynccontextmanager
     async def start(**settings: Any) -> AsyncIterator[tuple[CriticServer, Stub]]:
-        defaults: dict[str, Any] = {"port": 0, "critics": ("dummy",), "workers": 2}
+        defaults: dict[str, Any] = {"port": 0, "critics": ("dummy",), "workers": 2, "warm_up": False}
         chosen = ServerSettings(**{**defaults, **settings})
         async with CriticServer(chosen) as server, grpc.aio.insecure_channel(server.address) as channel:
             yield server, critic_pb2_grpc.CriticServiceStub(channel)

@@ -9,6 +9,7 @@ import typer
 from editcritic.plugin.cli.bench import bench_critic, bench_engine, bench_loop, bench_models, bench_quality
 from editcritic.plugin.cli.bench_repairs import bench_repairs
 from editcritic.plugin.cli.console import stdout
+from editcritic.plugin.cli.critics import critics
 from editcritic.plugin.cli.demo import demo
 from editcritic.plugin.cli.edit import edit
 from editcritic.plugin.cli.evaluate import evaluate, opinions
@@ -17,6 +18,8 @@ from editcritic.plugin.cli.history import history
 from editcritic.plugin.cli.rank import rank
 from editcritic.plugin.cli.score import score
 from editcritic.plugin.cli.serve import PASS_THROUGH, serve
+from editcritic.plugin.cli.status import status
+from editcritic.plugin.cli.top import top
 from editcritic.plugin.cli.train import train
 from editcritic.plugin.cli.verdict import verdict
 
@@ -35,6 +38,9 @@ app.command()(generate)
 app.command()(score)
 app.command()(rank)
 app.command(context_settings=PASS_THROUGH, add_help_option=False)(serve)
+app.command()(status)
+app.command()(top)
+app.add_typer(critics, name="critics")
 app.command()(verdict)
 app.command("eval")(evaluate)
 app.command()(opinions)

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from editcritic.plugin.channels import Endpoint
 from editcritic.plugin.cli.console import stderr
 from editcritic.plugin.client import Client, make_edit
 from editcritic.plugin.embedded import EmbeddedServer
@@ -33,6 +34,7 @@ __all__ = [
     "Source",
     "connected",
     "name_candidates",
+    "named_endpoint",
 ]
 
 Source = Annotated[Path, typer.Option("--image", "-i", help="The photograph before the edit.")]
@@ -87,6 +89,11 @@ class EditFiles:
             "edit.denoise_mask": self.mask,
             "edit.blend_mask": self.blend_mask,
         }
+
+
+def named_endpoint(address: str) -> Endpoint:
+    """A server by its address, with token, TLS and certificate of the environment, as `connected` has them."""
+    return Endpoint(address, os.environ.get("EDITCRITIC_TOKEN"), _tls(), _identity())
 
 
 @contextmanager

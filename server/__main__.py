@@ -15,6 +15,7 @@ from editcritic.server.critics import CRITICS
 from editcritic.server.logs import set_up_logging
 from editcritic.server.setting_keys import ENVIRONMENT_PREFIX
 from editcritic.server.settings import PROTOCOL_REVISION, SettingsError
+from editcritic.server.systemd import notify
 
 __all__ = ["main"]
 
@@ -73,6 +74,7 @@ def _announce(server: CriticServer) -> None:
 
 def _greet(server: CriticServer) -> None:
     print(f"editcritic listens on {server.address} (Ctrl-C stops it)", file=sys.stderr, flush=True)
+    notify("READY=1")
 
 
 def _wait_for_parent() -> None:

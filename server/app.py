@@ -22,6 +22,7 @@ from editcritic.server.guard import Guard
 from editcritic.server.hosting import Hosts
 from editcritic.server.operations import Operations
 from editcritic.server.settings import ServerSettings, SettingsError
+from editcritic.server.systemd import notify
 from editcritic.server.tls import CertificateFiles
 from editcritic.server.tokens import Authenticator
 from editcritic.server.verdicts import VerdictStore
@@ -115,6 +116,7 @@ class CriticServer:
             grace_s: seconds for open calls; by default the settings'.
         """
         grace_s = self.settings.grace_s if grace_s is None else grace_s
+        notify("STOPPING=1")
         # Balancers must see it before the first call is refused.
         await self._health.enter_graceful_shutdown()
         self._service.announce_shutdown(grace_s)

@@ -23,7 +23,7 @@ from editcritic.plugin.embedded import EmbeddedServer
 from editcritic.server.critics import DEFAULT_CRITIC, load_critic
 from editcritic.server.critics.base import Critic, CritiqueTask, DecodedCandidate, DecodedEdit
 
-__all__ = ["benchmark_rows", "machine_facts", "peak_memory_mib", "run_benchmark"]
+__all__ = ["benchmark_rows", "example_edit", "machine_facts", "peak_memory_mib", "run_benchmark"]
 
 REGION_PX = 256
 WINDOW_PX = 320
@@ -54,7 +54,7 @@ def run_benchmark(
         NotFound: there is no critic of that name.
         ServerUnavailable: the server could not be started.
     """
-    judged, edit, candidate = load_critic(critic), *_example()
+    judged, edit, candidate = load_critic(critic), *example_edit()
     progress("in this process")
     in_process = _in_process(judged, edit, candidate, repeats)
     progress("over gRPC")
@@ -92,7 +92,7 @@ def benchmark_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _example() -> tuple[DecodedEdit, DecodedCandidate]:
+def example_edit() -> tuple[DecodedEdit, DecodedCandidate]:
     """A photograph of 768 x 512 with a square of 256 to fill, and a fill with a soft fault."""
     coffee = np.asarray(data.coffee(), np.uint8)  # type: ignore[no-untyped-call]
     photo = np.asarray(cv2.resize(coffee, (768, 512), interpolation=cv2.INTER_AREA), np.uint8)

@@ -8,6 +8,7 @@ import typer
 
 from editcritic.plugin.cli.bench import bench_critic, bench_engine, bench_loop, bench_models, bench_quality
 from editcritic.plugin.cli.bench_repairs import bench_repairs
+from editcritic.plugin.cli.bench_serve import bench_serve
 from editcritic.plugin.cli.console import stdout
 from editcritic.plugin.cli.critics import critics
 from editcritic.plugin.cli.demo import demo
@@ -46,7 +47,7 @@ app.command("eval")(evaluate)
 app.command()(opinions)
 app.add_typer(train, name="train")
 _bench = typer.Typer(
-    help="Measure speed, prompt-following, and what repairs, the loop and sampling options are worth.",
+    help="Measure speed, serving, prompt-following, and what repairs, the loop and sampling options are worth.",
     no_args_is_help=True,
 )
 _bench.command("critic")(bench_critic)
@@ -55,6 +56,7 @@ _bench.command("loop")(bench_loop)
 _bench.command("models")(bench_models)
 _bench.command("quality")(bench_quality)
 _bench.command("repairs")(bench_repairs)
+_bench.command("serve")(bench_serve)
 app.add_typer(_bench, name="bench")
 app.command()(demo)
 

@@ -64,9 +64,8 @@ class DummyCritic:
         return [Cancelled("nobody waits any more") if is_cancelled() else self._judge(task) for task in tasks]
 
     def _judge(self, task: CritiqueTask) -> pb.Critique:
-        brightness = task.candidate.image.mean(axis=2) / 255.0
-        inside = task.edit.denoise_mask > 0.5
-        value = float(brightness[inside].mean()) * 100 if inside.any() else 0.0
+        image, inside = task.candidate.image, task.edit.denoise_mask > 0.5
+        value = float(image[inside].mean()) / 2.55 if inside.any() else 0.0
         score = pb.Score(value=min(value, 100.0), stddev=STDDEV, status=pb.SCORE_STATUS_SCORED)
         scores = pb.Scores(**dict.fromkeys(_SCORED, score))
         scores.prompt_alignment.status = pb.SCORE_STATUS_ABSTAINED
@@ -78,8 +77,8 @@ class DummyCritic:
             explanation=f"the inside has a mean brightness of {value:.0f} %",
         )
         if task.options.heat_map:
-            height, width = brightness.shape
+            height, width = inside.shape
             region = pb.Box(width=width, height=height)
-            darkness = np.where(inside, 1.0 - brightness, 0.0)
+            darkness = np.where(inside, 1.0 - image.mean(axis=2) / 255.0, 0.0)
             critique.heat_maps.append(heat_map(pb.DEFECT_KIND_UNSPECIFIED, darkness, region, task.options))
         return critique

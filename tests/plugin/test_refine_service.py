@@ -1,0 +1,25 @@
+"""The loop on the critics' server shares their devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from editcritic.plugin import refine_service
+from editcritic.plugin.refine_service import RefineService
+from editcritic.server.hosting import Hosts
+from editcritic.server.settings import ServerSettings
+
+
+def test_an_engine_takes_the_place_that_a_critic_would_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: dict[str, Any] = {}
+    monkeypatch.setattr(refine_service, "load_engine", lambda name, **options: opened.update(options))
+    hosts, journal = Hosts(ServerSettings(critics=("dummy",), workers=1)), None
+    RefineService(hosts, ["dummy"], journal)._engine("dummy")  # type: ignore[arg-type]
+    device = hosts.devices.device("cpu")
+    with opened["shared"]("cpu"):
+        assert not device.is_free
+        waiting = device.request("judge")
+        assert not waiting.done()
+    assert waiting.result(5)

@@ -37,7 +37,6 @@ from editcritic.v1 import critic_pb2 as pb
 __all__ = ["ServeBench", "measure_serving", "serve_rows"]
 
 _WARM_UP_S = 1.0
-_OVERLOAD_COUNT = 1024
 _NO_TARGET_S = 60.0
 
 
@@ -50,6 +49,7 @@ class ServeBench:
         workers: of the server, and of the critic called in this process.
         streams: open at the same time. connections: callers that they are spread over. idle_streams: for the memory.
         seconds: of each measurement. rounds: of those that are compared in turns.
+        overload_count: candidates offered in each round of overload, at least; several times what the server admits.
         load: share of the saturation for the latency. overload: multiple of it for the overload. seed: of the arrivals.
     """
 
@@ -62,6 +62,7 @@ class ServeBench:
     rounds: int = 3
     load: float = 0.8
     overload: float = 5.0
+    overload_count: int = 1024
     seed: int = 1
 
 
@@ -205,7 +206,7 @@ class _Measuring:
             peak = (await closed_loop(streams, max(1, 64 // bench.streams), bench.seconds)).rate
             rate = bench.overload * peak
             # Long enough to fill the server's queue several times over.
-            seconds = max(bench.seconds, _OVERLOAD_COUNT / rate)
+            seconds = max(bench.seconds, bench.overload_count / rate)
             told = await open_loop(streams, rate, seconds, bench.seed + 1 + number)
             ratios.append(told.rate / peak)
             whole.outcomes += told.outcomes

@@ -65,7 +65,9 @@ def test_percentiles_are_of_all_latencies() -> None:
 
 
 def test_every_figure_is_measured_told_and_drawn(tmp_path: Path) -> None:
-    bench = ServeBench("dummy@4+1", streams=4, connections=2, idle_streams=20, seconds=0.3, rounds=1)
+    bench = ServeBench(
+        "dummy@4+1", streams=4, connections=2, idle_streams=20, seconds=0.3, rounds=1, overload_count=32
+    )
     said: list[str] = []
     result = measure_serving(bench, said.append)
     assert json.loads(json.dumps(result)) == result

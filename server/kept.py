@@ -77,7 +77,7 @@ class KeptEdit:
         prepared: what each critic made of it, or is making.
         byte_count: memory that all of it holds.
         user_count: streams and calls that have it open.
-        payer: whose room it takes while it is open.
+        payer: whose room it takes while it is open, and `reserved` how much.
     """
 
     tenant: str

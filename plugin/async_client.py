@@ -32,7 +32,7 @@ from editcritic.plugin.messages import (
 from editcritic.plugin.pictures import Picture
 from editcritic.plugin.stream_state import StreamState
 from editcritic.v1 import critic_pb2 as pb
-from editcritic.v1 import critic_pb2_grpc
+from editcritic.v1 import critic_pb2_grpc, tracing
 from editcritic.v1.errors import DeadlineExceeded, EditCriticError
 
 if TYPE_CHECKING:
@@ -128,15 +128,17 @@ class AsyncClient:
     ) -> AsyncCritiqueStream:
         """Open an edit, for ``async with await client.open_edit(edit)``; see `Client.open_edit`."""
         state = StreamState(edit, make_options(**options), self._known)
-        stream = AsyncCritiqueStream(self._stub, self._endpoint, state, max_reconnects)
-        await stream.wait_until_open(self._timeout_s if timeout_s is None else timeout_s)
+        with tracing.span("client CritiqueStream"):
+            stream = AsyncCritiqueStream(self._stub, self._endpoint, state, max_reconnects)
+            await stream.wait_until_open(self._timeout_s if timeout_s is None else timeout_s)
         return stream
 
     async def _call(self, method: Callable[..., Awaitable[_Answer]], request: Any) -> _Answer:
-        try:
-            return await method(request, timeout=self._timeout_s, metadata=self._endpoint.metadata())
-        except grpc.RpcError as error:
-            raise error_from_rpc(error, self._endpoint.address) from error
+        with tracing.span(f"client {type(request).__name__.removesuffix('Request')}"):
+            try:
+                return await method(request, timeout=self._timeout_s, metadata=self._endpoint.metadata())
+            except grpc.RpcError as error:
+                raise error_from_rpc(error, self._endpoint.address) from error
 
 
 class AsyncCritiqueStream:

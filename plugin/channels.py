@@ -12,6 +12,7 @@ import grpc.aio
 from google.rpc import status_pb2
 
 from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1 import tracing
 from editcritic.v1.errors import (
     EditCriticError,
     Incompatible,
@@ -101,8 +102,9 @@ class Endpoint:
         return grpc.aio.insecure_channel(self.address, options=_OPTIONS)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What every call carries."""
-        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
+        """What every call carries: the token, and the present span where there are traces."""
+        token = (("authorization", f"Bearer {self.token}"),) if self.token else ()
+        return (*token, *tracing.outgoing())
 
     def _credentials(self) -> grpc.ChannelCredentials:
         authority = self.tls.read_bytes() if isinstance(self.tls, Path) else None

@@ -30,7 +30,7 @@ from editcritic.plugin.messages import Candidates, as_candidate, as_candidates, 
 from editcritic.plugin.pictures import Picture, make_candidate, make_edit
 from editcritic.plugin.stream_state import StreamState
 from editcritic.v1 import critic_pb2 as pb
-from editcritic.v1 import critic_pb2_grpc
+from editcritic.v1 import critic_pb2_grpc, tracing
 
 __all__ = [
     "AsyncClient",
@@ -154,17 +154,15 @@ class Client:
         Raises:
             EditCriticError: the edit was refused, or there is no server.
         """
-        stream = CritiqueStream(
-            self._stub,
-            self._endpoint,
-            StreamState(edit, make_options(**options), self._known),
-            max_reconnects,
-        )
-        stream.wait_until_open(self._timeout_s if timeout_s is None else timeout_s)
+        state = StreamState(edit, make_options(**options), self._known)
+        with tracing.span("client CritiqueStream"):
+            stream = CritiqueStream(self._stub, self._endpoint, state, max_reconnects)
+            stream.wait_until_open(self._timeout_s if timeout_s is None else timeout_s)
         return stream
 
     def _call(self, method: Callable[..., _Answer], request: Any) -> _Answer:
-        try:
-            return method(request, timeout=self._timeout_s, metadata=self._endpoint.metadata())
-        except grpc.RpcError as error:
-            raise error_from_rpc(error, self._endpoint.address) from error
+        with tracing.span(f"client {type(request).__name__.removesuffix('Request')}"):
+            try:
+                return method(request, timeout=self._timeout_s, metadata=self._endpoint.metadata())
+            except grpc.RpcError as error:
+                raise error_from_rpc(error, self._endpoint.address) from error

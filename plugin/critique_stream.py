@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
+from contextvars import copy_context
 from types import TracebackType
 from typing import Any
 
@@ -56,7 +57,13 @@ class CritiqueStream:
         self._failure: EditCriticError | None = None
         self._has_opened = False
         self.opened = pb.EditOpened()
-        self._thread = threading.Thread(target=self._run, name="critique-stream", daemon=True)
+        self._thread = threading.Thread(
+            # In the opener's context, so that the call belongs to the opener's trace.
+            target=copy_context().run,
+            args=(self._run,),
+            name="critique-stream",
+            daemon=True,
+        )
         self._thread.start()
 
     def __enter__(self) -> CritiqueStream:

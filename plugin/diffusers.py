@@ -17,6 +17,7 @@ from PIL import Image
 
 from editcritic.plugin.editing import make_refine_request
 from editcritic.plugin.judging import EmbeddedCritic
+from editcritic.plugin.traced import traced_steps
 from editcritic.refine.critic import Critic
 from editcritic.refine.journal import Journal
 from editcritic.refine.loop import Refinement
@@ -115,7 +116,8 @@ class CriticInpaint:
             self._pipeline, type(self._pipeline).__name__, conditioning=conditioning, **self._known
         )
         events = []
-        for event in Refinement(engine, self._critic, completed_request(request), self._journal).run():
+        run = Refinement(engine, self._critic, completed_request(request), self._journal)
+        for event in traced_steps(run.run()):
             events.append(event)
             on_event(event)
         result = events[-1].result

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import grpc.aio
 
 from editcritic.plugin.steering import steerable
+from editcritic.plugin.traced import traced_steps
 from editcritic.refine.engine import Engine, load_engine
 from editcritic.refine.journal import Journal
 from editcritic.refine.loop import Refinement
@@ -218,7 +219,7 @@ class _RunThread:
 
     def _work(self) -> None:
         try:
-            for event in self._run.run():
+            for event in traced_steps(self._run.run()):
                 self._put(event)
                 if self._left.is_set():
                     break

@@ -15,6 +15,7 @@ from google.rpc import status_pb2
 
 from editcritic.server.callers import current_caller
 from editcritic.server.observing import Call, Observer
+from editcritic.v1 import tracing
 from editcritic.v1.errors import error_from_status
 
 __all__ = ["CallLog", "current_call_id"]
@@ -87,11 +88,13 @@ class CallLog(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     def _begin(self, method: str, context: Context) -> Call:
         call, began = Call(uuid.uuid4().hex[:16], method), time.monotonic()
         _call_id.set(call.call_id)
+        call.trace_id, end_span = tracing.begin_call(method, context.invocation_metadata())  # type: ignore[arg-type]
 
         def end(ended: Any) -> None:
             call.seconds = time.monotonic() - began
             if not call.status:
                 call.status, call.reason = _how_it_failed(ended)
+            end_span(call.status, call.caller)
             _tell(call)
             self._observer.call_ended(call)
 
@@ -121,6 +124,7 @@ def _tell(call: Call) -> None:
         "status": call.status,
         "reason": call.reason,
         "duration_ms": round(call.seconds * 1000, 1),
+        "trace_id": call.trace_id,
     }
     told = f"{call.status} {call.reason}".strip()
     _log.info(

@@ -18,7 +18,7 @@ from editcritic.server.callers import current_caller
 from editcritic.server.critics.base import CritiqueTask
 from editcritic.server.drift import ScoreDrift
 from editcritic.server.hosting import Hosts
-from editcritic.server.observing import Call, Item, Observer
+from editcritic.server.observing import STAGES, Call, Item, Observer
 from editcritic.server.settings import SettingsError
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import EditCriticError, error_from_status
@@ -27,7 +27,6 @@ __all__ = ["Metrics", "MetricsEndpoint"]
 
 _MAX_CALLERS = 64
 _OTHERS = "others"
-_STAGES = ("decode", "prepare", "queue", "critique")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 _REFUSALS = ("QUOTA_EXCEEDED", "PERMISSION_DENIED", "UNAUTHENTICATED")
 
@@ -127,10 +126,9 @@ class Metrics(Observer):
             self._item_seconds.labels(item.critic).observe(item.seconds)
             self._count_critique(item.critic, item.outcome, item.is_preview)
 
-    def batch_began(self, critic: str, tasks: Sequence[CritiqueTask]) -> Callable[[], None]:
+    def batch_began(self, critic: str, tasks: Sequence[CritiqueTask]) -> None:
         """Count a batch."""
         self._batch_size.labels(critic).observe(len(tasks))
-        return super().batch_began(critic, tasks)
 
     def event_sent(self, event: pb.CritiqueStreamResponse) -> None:
         """Count what was dropped, and candidates beyond a quota."""
@@ -145,7 +143,7 @@ class Metrics(Observer):
             self._dropped.labels(what, reason).inc()
 
     def _count_critique(self, critic: str, critique: pb.Critique, is_preview: bool) -> None:
-        for stage in _STAGES:
+        for stage in STAGES:
             milliseconds = getattr(critique.timings, f"{stage}_ms")
             self._stage_seconds.labels(critic, stage).observe(milliseconds / 1000)
         for field, score in critique.scores.ListFields():

@@ -5,14 +5,17 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from editcritic.server.critics.base import CritiqueTask, DecodedEdit, Outcome
 from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1 import tracing
 
-__all__ = ["Call", "Item", "ObservedExecutor", "Observer", "Observers", "observed_item"]
+__all__ = ["STAGES", "Call", "Item", "ObservedExecutor", "Observer", "Observers", "observed_item"]
 
+STAGES = ("decode", "prepare", "queue", "critique")
+"""Of a candidate, in their order."""
 _Method = TypeVar("_Method", bound=Callable[..., Awaitable[pb.Critique]])
 
 
@@ -27,6 +30,7 @@ class Call:
         status: gRPC's name of the status, "OK" for one.
         reason: name of the ErrorReason; empty without an error of ours.
         seconds: that it was open.
+        trace_id: in hexadecimal; empty without traces.
     """
 
     call_id: str
@@ -35,6 +39,7 @@ class Call:
     status: str = ""
     reason: str = ""
     seconds: float = 0.0
+    trace_id: str = ""
 
 
 @dataclass
@@ -45,14 +50,12 @@ class Item:
         critic: who judged.
         is_preview: a candidate part-way through denoising.
         outcome: the critique, or why there is none.
-        began: by the monotonic clock.
         seconds: from its arrival to its end.
     """
 
     critic: str
     is_preview: bool
     outcome: pb.Critique | BaseException
-    began: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
 
 
@@ -65,16 +68,11 @@ class Observer:
     def item_ended(self, item: Item) -> None:
         """A candidate or preview is over, judged or not."""
 
-    def batch_began(self, critic: str, tasks: Sequence[CritiqueTask]) -> Callable[[], None]:  # noqa: ARG002
-        """A critic begins a batch; the answer is called at its end."""
-        return _nothing
+    def batch_began(self, critic: str, tasks: Sequence[CritiqueTask]) -> None:
+        """A critic begins a batch."""
 
     def event_sent(self, event: pb.CritiqueStreamResponse) -> None:
         """An event goes out on a stream."""
-
-
-def _nothing() -> None:
-    pass
 
 
 class Observers(Observer):
@@ -97,15 +95,10 @@ class Observers(Observer):
         for member in self.members:
             member.item_ended(item)
 
-    def batch_began(self, critic: str, tasks: Sequence[CritiqueTask]) -> Callable[[], None]:
+    def batch_began(self, critic: str, tasks: Sequence[CritiqueTask]) -> None:
         """To all."""
-        ends = [member.batch_began(critic, tasks) for member in self.members]
-
-        def end() -> None:
-            for each in ends:
-                each()
-
-        return end
+        for member in self.members:
+            member.batch_began(critic, tasks)
 
     def event_sent(self, event: pb.CritiqueStreamResponse) -> None:
         """To all."""
@@ -133,11 +126,11 @@ class ObservedExecutor:
         self, tasks: Sequence[CritiqueTask], is_cancelled: Callable[[], bool]
     ) -> list[Outcome]:
         """As the executor does."""
-        end = self._observer.batch_began(self._critic, tasks)
-        try:
+        self._observer.batch_began(self._critic, tasks)
+        links = [task.origin for task in tasks]
+        # A batch works for several traces, so it belongs to none of them.
+        with tracing.span("batch", links=links, is_root=True, critic=self._critic, count=len(tasks)):
             outcomes: list[Outcome] = await self._executor.critique(tasks, is_cancelled)
-        finally:
-            end()
         return outcomes
 
 
@@ -146,16 +139,26 @@ def observed_item(critique: _Method) -> _Method:
 
     @functools.wraps(critique)
     async def observed(self: Any, candidate: pb.Candidate, progress: Any, **options: Any) -> pb.Critique:
-        began = time.monotonic()
-        item = Item(self.host.info.identity.name, progress is not None, pb.Critique(), began)
-        try:
-            item.outcome = found = await critique(self, candidate, progress, **options)
-        except BaseException as error:
-            item.outcome = error
-            raise
-        finally:
-            item.seconds = time.monotonic() - began
-            self._hosts.observer.item_ended(item)
+        began, began_ns = time.monotonic(), time.time_ns()
+        item = Item(self.host.info.identity.name, progress is not None, pb.Critique())
+        with tracing.span("candidate", critic=item.critic, is_preview=item.is_preview):
+            try:
+                item.outcome = found = await critique(self, candidate, progress, **options)
+            except BaseException as error:
+                item.outcome = error
+                raise
+            finally:
+                item.seconds = time.monotonic() - began
+                self._hosts.observer.item_ended(item)
+            _trace_stages(found.timings, began_ns)
         return found
 
     return observed  # type: ignore[return-value]
+
+
+def _trace_stages(timings: pb.Timings, began_ns: int) -> None:
+    """A candidate goes through its stages one after the other, so their lengths tell when each began."""
+    for stage in STAGES:
+        seconds = getattr(timings, f"{stage}_ms") / 1000
+        tracing.past(stage, began_ns, seconds)
+        began_ns += round(seconds * 1e9)

@@ -11,6 +11,7 @@ import grpc.aio
 from editcritic.server.calls import CallLog
 from editcritic.server.hosting import Hosts
 from editcritic.server.settings import SettingsError
+from editcritic.v1 import tracing
 
 if TYPE_CHECKING:
     from editcritic.server.metrics import MetricsEndpoint
@@ -33,6 +34,7 @@ class Operations:
     def __init__(self, hosts: Hosts) -> None:
         self._hosts = hosts
         self._endpoint: MetricsEndpoint | None = None
+        self._end_traces: Callable[[], None] = _nothing
         self.metrics_address = ""
 
     def interceptors(self) -> Sequence[grpc.aio.ServerInterceptor]:  # type: ignore[type-arg]
@@ -48,14 +50,27 @@ class Operations:
         Raises:
             SettingsError: a package is missing, or the port of the metrics is taken.
         """
-        if self._hosts.settings.metrics_port is not None:
-            self._start_metrics(self._hosts.settings.metrics_port, open_streams)
+        settings = self._hosts.settings
+        if settings.metrics_port is not None:
+            self._start_metrics(settings.metrics_port, open_streams)
+        if settings.traces_endpoint is not None:
+            self._start_traces(settings.traces_endpoint)
 
     def close(self) -> None:
         """Stop offering it. Safe to call twice."""
         if self._endpoint is not None:
             self._endpoint.close()
             self._endpoint = None
+        end_traces, self._end_traces = self._end_traces, _nothing
+        end_traces()
+
+    def _start_traces(self, endpoint: str) -> None:
+        try:
+            self._end_traces = tracing.start(endpoint, "editcritic-server")
+        except ModuleNotFoundError as error:
+            _log.warning("no traces, as %s is missing: pip install 'editcritic[telemetry]'", error.name)
+        else:
+            _log.info("traces go to %s", endpoint)
 
     def _start_metrics(self, port: int, open_streams: Callable[[], int]) -> None:
         try:
@@ -67,3 +82,7 @@ class Operations:
         self._hosts.observer.members.append(metrics)
         self.metrics_address = self._endpoint.address
         _log.info("metrics on http://%s/metrics", self.metrics_address)
+
+
+def _nothing() -> None:
+    pass

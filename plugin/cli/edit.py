@@ -32,6 +32,7 @@ from editcritic.plugin.cli.inputs import (
 from editcritic.plugin.editing import default_journal_path, make_refine_request
 from editcritic.plugin.judging import EmbeddedCritic, ServedCritic
 from editcritic.plugin.report_parts import enum_words
+from editcritic.plugin.traced import traced_steps
 from editcritic.server.critics import DEFAULT_CRITIC
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
@@ -202,7 +203,7 @@ def run_and_show(run: Any) -> list[refine_pb2.RefineResponse]:
     try:
         with Live(console=stderr, refresh_per_second=8) as live, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for event in run.run():
+            for event in traced_steps(run.run()):
                 events.append(event)
                 view.take(event)
                 live.update(view.table())

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1 import tracing
 from editcritic.v1.errors import Cancelled, EditCriticError
 
 __all__ = [
@@ -83,12 +84,14 @@ class CritiqueTask:
         prepared: what `Critic.prepare` made of that edit.
         candidate: the candidate.
         options: which details to send.
+        origin: the span that it was made in, for traces.
     """
 
     edit: DecodedEdit
     prepared: Any
     candidate: DecodedCandidate
     options: pb.CritiqueOptions = field(default_factory=pb.CritiqueOptions)
+    origin: Any = field(default_factory=tracing.here)
 
 
 class Critic(Protocol):

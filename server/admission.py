@@ -13,15 +13,15 @@ from editcritic.server.fairness import FairLimit
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import Overloaded
 
-__all__ = ["NOBODY", "Admission", "Caller", "StreamLimit", "caller_of"]
+__all__ = ["NOBODY", "Admission", "Party", "StreamLimit", "party_of"]
 
 RETRY_AFTER_S = 1.0
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
-class Caller(NamedTuple):
-    """Who asks. Room and turns are shared among callers; what is kept is shared within a tenant only.
+class Party(NamedTuple):
+    """A caller's connection. Room and turns are shared among these; what is kept is shared within a tenant only.
 
     Attributes:
         tenant: whose token the call carried; "" where tokens do not tell callers apart.
@@ -32,14 +32,14 @@ class Caller(NamedTuple):
     connection: str = ""
 
 
-NOBODY = Caller()
+NOBODY = Party()
 """Work of the server's own process."""
 
 
-def caller_of(context: Context) -> Caller:
-    """The caller of a call."""
+def party_of(context: Context) -> Party:
+    """The party of the present call."""
     named = current_caller()
-    return Caller("" if named is ANONYMOUS else named.name, context.peer())
+    return Party("" if named is ANONYMOUS else named.name, context.peer())
 
 
 class Admission:
@@ -51,8 +51,8 @@ class Admission:
     """
 
     def __init__(self, max_count: int, max_bytes: int) -> None:
-        self._count: FairLimit[Caller] = FairLimit(max_count)
-        self._bytes: FairLimit[Caller] = FairLimit(max_bytes)
+        self._count: FairLimit[Party] = FairLimit(max_count)
+        self._bytes: FairLimit[Party] = FairLimit(max_bytes)
 
     @property
     def count(self) -> int:
@@ -64,7 +64,7 @@ class Admission:
         """Bytes that they and the open edits take."""
         return self._bytes.used
 
-    def reserve(self, count: int, byte_count: int, caller: Caller = NOBODY) -> None:
+    def reserve(self, count: int, byte_count: int, caller: Party = NOBODY) -> None:
         """Take room, to be given back with `release`.
 
         Raises:
@@ -81,13 +81,13 @@ class Admission:
         self._count.take(caller, count)
         self._bytes.take(caller, byte_count)
 
-    def release(self, count: int, byte_count: int, caller: Caller = NOBODY) -> None:
+    def release(self, count: int, byte_count: int, caller: Party = NOBODY) -> None:
         """Give room back."""
         self._count.give_back(caller, count)
         self._bytes.give_back(caller, byte_count)
 
     @contextmanager
-    def room(self, count: int, byte_count: int, caller: Caller = NOBODY) -> Iterator[None]:
+    def room(self, count: int, byte_count: int, caller: Party = NOBODY) -> Iterator[None]:
         """Room for as long as the block lasts. Raises: as `reserve`."""
         self.reserve(count, byte_count, caller)
         try:
@@ -104,14 +104,14 @@ class StreamLimit:
     """
 
     def __init__(self, max_count: int) -> None:
-        self._limit: FairLimit[Caller] = FairLimit(max_count)
+        self._limit: FairLimit[Party] = FairLimit(max_count)
 
     @property
     def count(self) -> int:
         """Streams that are open."""
         return self._limit.used
 
-    def enter(self, caller: Caller) -> None:
+    def enter(self, caller: Party) -> None:
         """Count a stream until `leave`.
 
         Raises:
@@ -126,6 +126,6 @@ class StreamLimit:
             )
         self._limit.take(caller, 1)
 
-    def leave(self, caller: Caller) -> None:
+    def leave(self, caller: Party) -> None:
         """Give the place back."""
         self._limit.give_back(caller, 1)

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import grpc.aio
 from google.protobuf.message import Message
 
-from editcritic.server.admission import Caller, StreamLimit, caller_of
+from editcritic.server.admission import Party, StreamLimit, party_of
 from editcritic.server.callers import current_caller
 from editcritic.server.critics.base import Outcome
 from editcritic.server.decoding import check_id
@@ -68,7 +68,7 @@ class CriticService(critic_pb2_grpc.CriticServiceServicer):
         """Judge one candidate."""
         _require(request, "edit", "candidate")
         progress = request.progress if request.HasField("progress") else None
-        edit = await self._open(request.edit, request.options, caller_of(context))
+        edit = await self._open(request.edit, request.options, party_of(context))
         try:
             timeout_s = context.time_remaining()
             critique = await edit.critique(request.candidate, progress, timeout_s=timeout_s)
@@ -80,7 +80,7 @@ class CriticService(critic_pb2_grpc.CriticServiceServicer):
         self, request_iterator: AsyncIterator[pb.CritiqueStreamRequest], context: Context
     ) -> AsyncIterator[pb.CritiqueStreamResponse]:
         """Judge candidates of one edit while they are produced."""
-        caller = caller_of(context)
+        caller = party_of(context)
         self._streams.enter(caller)
         ending = ExitStack()
         ending.callback(self._streams.leave, caller)
@@ -103,7 +103,7 @@ class CriticService(critic_pb2_grpc.CriticServiceServicer):
         """Order candidates of one edit."""
         _require(request, "edit")
         names = self._check_candidates(request)
-        edit = await self._open(request.edit, request.options, caller_of(context))
+        edit = await self._open(request.edit, request.options, party_of(context))
         window = asyncio.Semaphore(current_caller().window(_RANK_WINDOW))
         try:
             outcomes = await asyncio.gather(
@@ -135,14 +135,14 @@ class CriticService(critic_pb2_grpc.CriticServiceServicer):
         created = await asyncio.to_thread(self._verdicts.record, request)
         return pb.RecordVerdictResponse(created=created)
 
-    async def _open_stream(self, opening: pb.OpenEdit, caller: Caller) -> OpenedEdit:
+    async def _open_stream(self, opening: pb.OpenEdit, caller: Party) -> OpenedEdit:
         if not opening.HasField("edit_ref"):
             return await self._open(opening.edit, opening.options, caller, remembers=True)
         self._refuse_if_stopping()
         return self._hosts.reopen(opening.edit_ref, opening.options, caller, remembers=True)
 
     async def _open(
-        self, edit: pb.Edit, options: pb.CritiqueOptions, caller: Caller, *, remembers: bool = False
+        self, edit: pb.Edit, options: pb.CritiqueOptions, caller: Party, *, remembers: bool = False
     ) -> OpenedEdit:
         self._refuse_if_stopping()
         try:

@@ -135,7 +135,11 @@ def _named(caller: Caller, context: Context) -> Caller:
 
 async def _all_decoded(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
     async for request in requests:
-        yield _decoded(request)
+        message = _decoded(request)
+        # The first message of a stream holds the whole edit, and the stream may stay open for hours.
+        del request
+        yield message
+        del message
 
 
 def _decoded(request: Any) -> Any:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from editcritic.server.admission import NOBODY, Admission, Caller
+from editcritic.server.admission import NOBODY, Admission, Party
 from editcritic.server.batch_size import BatchSize
 from editcritic.server.batcher import Batcher
 from editcritic.server.critics import check_spec, critic_name, load_critic
@@ -228,7 +228,7 @@ class Hosts:
         return CriticHost(info, batcher, spec, self._load_count)
 
     async def open(
-        self, edit: pb.Edit, options: pb.CritiqueOptions, caller: Caller = NOBODY, *, remembers: bool = False
+        self, edit: pb.Edit, options: pb.CritiqueOptions, caller: Party = NOBODY, *, remembers: bool = False
     ) -> OpenedEdit:
         """Decode an edit, unless one of the same content is kept, and begin to prepare it.
 
@@ -253,7 +253,7 @@ class Hosts:
         return OpenedEdit(self, host, kept, name, options, caller, remembers=remembers)
 
     def reopen(
-        self, ref: pb.EditRef, options: pb.CritiqueOptions, caller: Caller, *, remembers: bool = False
+        self, ref: pb.EditRef, options: pb.CritiqueOptions, caller: Party, *, remembers: bool = False
     ) -> OpenedEdit:
         """Open an edit that is kept; arguments as in `open`.
 
@@ -273,7 +273,7 @@ class Hosts:
             )
         return OpenedEdit(self, host, kept, name, options, caller, remembers=remembers)
 
-    async def _decoded(self, edit: pb.Edit, sha256: bytes, caller: Caller) -> KeptEdit:
+    async def _decoded(self, edit: pb.Edit, sha256: bytes, caller: Party) -> KeptEdit:
         byte_count = await self.decode(decoded_byte_count, edit, self.settings.images)
         with self.admission.room(0, byte_count, caller):
             decoded = await self.decode(decode_edit, edit, self.settings, self.decoder)

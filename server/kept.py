@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from editcritic.server.admission import NOBODY, Admission, Caller
+from editcritic.server.admission import NOBODY, Admission, Party
 from editcritic.server.batcher import Batcher
 from editcritic.server.critics.base import DecodedEdit
 from editcritic.v1 import critic_pb2 as pb
@@ -86,7 +86,7 @@ class KeptEdit:
     prepared: dict[str, asyncio.Future[Any]] = field(default_factory=dict)
     byte_count: int = 0
     user_count: int = 0
-    payer: Caller = NOBODY
+    payer: Party = NOBODY
     reserved: int = 0
 
     def prepare(self, critic: str, batcher: Batcher) -> asyncio.Future[Any]:
@@ -133,7 +133,7 @@ class EditStore:
             self._edits.move_to_end(key)
         return self._edits.get(key)
 
-    def open(self, kept: KeptEdit, caller: Caller) -> None:
+    def open(self, kept: KeptEdit, caller: Party) -> None:
         """Count a user until `close`.
 
         Raises:

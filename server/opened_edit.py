@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from editcritic.server.admission import Caller
+from editcritic.server.admission import Party
 from editcritic.server.callers import current_caller
 from editcritic.server.critics.base import CritiqueTask, DecodedCandidate
 from editcritic.server.decoding import decode_candidate, decoded_byte_count
@@ -44,7 +44,7 @@ class OpenedEdit:
         kept: KeptEdit,
         name: str,
         options: pb.CritiqueOptions,
-        caller: Caller,
+        caller: Party,
         *,
         remembers: bool,
     ) -> None:

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from editcritic.server.admission import NOBODY, Caller
+from editcritic.server.admission import NOBODY, Party
 from editcritic.server.critics.base import CritiqueTask, Outcome
 from editcritic.server.fairness import FairShare
 from editcritic.v1 import critic_pb2 as pb
@@ -35,7 +35,7 @@ class Ticket:
     """
 
     task: CritiqueTask
-    caller: Caller = NOBODY
+    caller: Party = NOBODY
     deadline: float = math.inf
     arrived: float = field(default_factory=time.monotonic)
     started: float | None = None
@@ -54,10 +54,10 @@ class TicketQueue:
     """Tickets in fair order: interactive ones before bulk, callers in turns, and those of one caller as they came."""
 
     def __init__(self) -> None:
-        self._lines: dict[int, dict[Caller, deque[Ticket]]] = {}
+        self._lines: dict[int, dict[Party, deque[Ticket]]] = {}
         self._count = 0
         self._classes: FairShare[int] = FairShare(_WEIGHTS.__getitem__)
-        self._callers: FairShare[tuple[int, Caller]] = FairShare()
+        self._callers: FairShare[tuple[int, Party]] = FairShare()
 
     def __len__(self) -> int:
         return self._count
@@ -90,7 +90,7 @@ class TicketQueue:
             self._callers.charge((kind, caller), 1.0)
         return ticket
 
-    def _removed(self, kind: int, caller: Caller) -> None:
+    def _removed(self, kind: int, caller: Party) -> None:
         self._count -= 1
         if not self._lines[kind][caller]:
             del self._lines[kind][caller]

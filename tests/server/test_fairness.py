@@ -7,14 +7,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from editcritic.server.admission import Admission, Caller, StreamLimit
+from editcritic.server.admission import Admission, Party, StreamLimit
 from editcritic.server.critics.base import CritiqueTask, DecodedCandidate, DecodedEdit
 from editcritic.server.fairness import FairLimit, FairShare
 from editcritic.server.queueing import Ticket, TicketQueue
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import Overloaded
 
-ANNA, BERT = Caller(connection="anna"), Caller(connection="bert")
+ANNA, BERT = Party(connection="anna"), Party(connection="bert")
 PIXELS = np.zeros((4, 4, 3), np.uint8)
 EDIT = DecodedEdit("e", PIXELS, np.ones((4, 4), np.float32))
 
@@ -95,7 +95,7 @@ def test_one_client_that_floods_leaves_room_for_others() -> None:
 
 
 def ticket(
-    name: str, caller: Caller = ANNA, priority: pb.Priority.ValueType = pb.PRIORITY_UNSPECIFIED
+    name: str, caller: Party = ANNA, priority: pb.Priority.ValueType = pb.PRIORITY_UNSPECIFIED
 ) -> Ticket:
     options = pb.CritiqueOptions(priority=priority)
     return Ticket(CritiqueTask(EDIT, None, DecodedCandidate(name, PIXELS), options), caller)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from editcritic.server.admission import Admission, Caller
+from editcritic.server.admission import Admission, Party
 from editcritic.server.critics.base import DecodedEdit
 from editcritic.server.critics.dummy import DummyCritic
 from editcritic.server.kept import EditStore, KeptEdit, RecentCritiques, held_byte_count
@@ -101,11 +101,11 @@ async def test_an_edit_that_is_not_kept_is_not_found(serving: Any, edit: pb.Edit
 async def test_another_tenant_cannot_open_what_this_one_sent(serving: Any, edit: pb.Edit) -> None:
     async with serving() as (server, _):
         hosts, options = server._hosts, pb.CritiqueOptions()
-        opened = await hosts.open(edit, options, Caller("anna"))
+        opened = await hosts.open(edit, options, Party("anna"))
         ref = pb.EditRef(sha256=opened.sha256)
-        hosts.reopen(ref, options, Caller("anna", "another connection")).close()
+        hosts.reopen(ref, options, Party("anna", "another connection")).close()
         with pytest.raises(NotFound):
-            hosts.reopen(ref, options, Caller("bert"))
+            hosts.reopen(ref, options, Party("bert"))
         opened.close()
 
 
@@ -159,16 +159,16 @@ def test_edits_that_nobody_has_open_are_kept_within_a_budget_the_latest_used_lon
     admission = Admission(10, 10**6)
     store, edits = EditStore(admission, max_bytes=1500), [kept_edit(name) for name in (b"a", b"b", b"c")]
     for each in edits:
-        store.open(each, Caller())
+        store.open(each, Party())
     assert admission.byte_count == 3 * 700
-    store.open(edits[0], Caller("x"))
+    store.open(edits[0], Party("x"))
     for each in (*edits, edits[0]):
         store.close(each)
     assert admission.byte_count == 0
     assert [store.find("", name) is not None for name in (b"a", b"b", b"c")] == [False, True, True]
     store.find("", b"b")
     late = kept_edit(b"d")
-    store.open(late, Caller())
+    store.open(late, Party())
     store.close(late)
     assert [store.find("", name) is not None for name in (b"b", b"c", b"d")] == [True, False, True]
 
@@ -176,7 +176,7 @@ def test_edits_that_nobody_has_open_are_kept_within_a_budget_the_latest_used_lon
 def test_an_edit_for_which_there_is_no_room_is_refused_and_not_counted() -> None:
     store, edit = EditStore(Admission(10, 100), max_bytes=1500), kept_edit(b"a")
     with pytest.raises(Overloaded):
-        store.open(edit, Caller())
+        store.open(edit, Party())
     assert edit.user_count == 0
 
 

@@ -96,6 +96,7 @@ class InstantEdit:
     def __init__(self, edit: pb.Edit) -> None:
         self.edit = edit
         self.host = SimpleNamespace(info=pb.CriticInfo())
+        self.sha256 = b""
 
     async def critique(self, candidate: pb.Candidate, *_args: Any, **_options: Any) -> pb.Critique:
         await asyncio.sleep(0)
@@ -128,8 +129,8 @@ async def _converse(messages: list[pb.CritiqueStreamRequest]) -> None:
             await asyncio.sleep(0)
             yield message
 
-    async def open_edit(edit: pb.Edit, _options: pb.CritiqueOptions) -> Any:
-        return InstantEdit(edit)
+    async def open_edit(opening: pb.OpenEdit) -> Any:
+        return InstantEdit(opening.edit)
 
     session = CritiqueSession(requests(), open_edit, SETTINGS)
     answered = 0

@@ -60,8 +60,8 @@ class StreamMachine(RuleBasedStateMachine):
         while True:
             yield await self.sent.get()
 
-    async def _open(self, edit: pb.Edit, _options: pb.CritiqueOptions) -> Any:
-        return HeldEdit(edit, self.gate)
+    async def _open(self, opening: pb.OpenEdit) -> Any:
+        return HeldEdit(opening.edit, self.gate)
 
     async def _read(self, session: CritiqueSession) -> None:
         try:

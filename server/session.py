@@ -87,8 +87,11 @@ class CritiqueSession:
             while True:
                 event = await self._next_event()
                 given_up = asyncio.get_running_loop().call_later(self._settings.idle_timeout_s, self.abort)
-                yield event
-                given_up.cancel()
+                try:
+                    yield event
+                finally:
+                    # Of a cancelled stream it would hold the edit until it fires.
+                    given_up.cancel()
                 self._check_read()
                 if event.WhichOneof("event") == "closed":
                     return
@@ -116,9 +119,14 @@ class CritiqueSession:
         """Events that wait for the client to read them; at most its credit and a few of the server's own."""
         return self._outbox.qsize()
 
+    def _tell(self, event: _Event | Exception) -> None:
+        # A task that was cancelled with an answer in its hands comes here after all is over.
+        if not self._is_over:
+            self._outbox.put_nowait(event)
+
     def announce_shutdown(self, grace_s: float) -> None:
         """Tell the client that the server is stopping."""
-        self._outbox.put_nowait(_Event(going_away=pb.GoingAway(grace_ms=round(grace_s * 1000))))
+        self._tell(_Event(going_away=pb.GoingAway(grace_ms=round(grace_s * 1000))))
 
     async def _next_event(self) -> _Event:
         while True:
@@ -160,9 +168,9 @@ class CritiqueSession:
         try:
             await self._read_until_finish()
             await self._settle()
-            self._outbox.put_nowait(_Event(closed=self._totals))
+            self._tell(_Event(closed=self._totals))
         except Exception as error:
-            self._outbox.put_nowait(error)
+            self._tell(error)
 
     async def _read_until_finish(self) -> None:
         async for request in self._requests:
@@ -213,7 +221,7 @@ class CritiqueSession:
             protocol_revision=PROTOCOL_REVISION,
             edit_sha256=self._edit.sha256,
         )
-        self._outbox.put_nowait(_Event(opened=opened))
+        self._tell(_Event(opened=opened))
 
     def _accept(self, pending: _Pending) -> None:
         if self._credit < 1:
@@ -266,7 +274,7 @@ class CritiqueSession:
         except EditCriticError as error:
             self._answer_error(pending, error)
         except Exception as error:
-            self._outbox.put_nowait(error)
+            self._tell(error)
         else:
             self._totals.critique_count += 1
             self._answer(pending, _Event(critique=critique))
@@ -274,7 +282,7 @@ class CritiqueSession:
     def _answer(self, pending: _Pending, event: _Event) -> None:
         self._last_activity = time.monotonic()
         self._pending.discard(pending)
-        self._outbox.put_nowait(event)
+        self._tell(event)
 
     def _answer_error(self, pending: _Pending, error: EditCriticError) -> None:
         self._totals.error_count += 1

@@ -8,13 +8,19 @@ import pytest
 
 from editcritic.plugin import refine_service
 from editcritic.plugin.refine_service import RefineService
+from editcritic.refine.engine import Engine, load_engine
 from editcritic.server.hosting import Hosts
 from editcritic.server.settings import ServerSettings
 
 
 def test_an_engine_takes_the_place_that_a_critic_would_have(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: dict[str, Any] = {}
-    monkeypatch.setattr(refine_service, "load_engine", lambda name, **options: opened.update(options))
+
+    def opening(name: str, **options: Any) -> Engine:
+        opened.update(options)
+        return load_engine(name)
+
+    monkeypatch.setattr(refine_service, "load_engine", opening)
     hosts, journal = Hosts(ServerSettings(critics=("dummy",), workers=1)), None
     RefineService(hosts, ["dummy"], journal)._engine("dummy")  # type: ignore[arg-type]
     device = hosts.devices.device("cpu")

@@ -25,7 +25,6 @@ from editcritic.plugin.judging import ServedCritic
 from editcritic.plugin.loop_figures import Row, summarise
 from editcritic.plugin.oracle.cases import Case, asked_edits, oracle_accuracy
 from editcritic.plugin.oracle.sight import Oracle
-from editcritic.plugin.race_replay import Record, replay
 from editcritic.plugin.recorded import RecordedEngine
 from editcritic.plugin.timed import TimedCritic, TimedEngine
 from editcritic.refine.critic import Critic
@@ -33,6 +32,7 @@ from editcritic.refine.engine import Engine, load_engine
 from editcritic.refine.known_previews import known_table, pairing
 from editcritic.refine.loop import Refinement
 from editcritic.refine.race import RaceOptions
+from editcritic.refine.race_replay import Record, replay
 from editcritic.refine.request import completed_request
 from editcritic.refine.tabletop.photos import read_photos
 from editcritic.v1 import critic_pb2 as pb

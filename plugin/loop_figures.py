@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from editcritic.plugin.race_replay import Record
 from editcritic.refine.preview_table import rank_correlation
+from editcritic.refine.race_replay import Record
 
 __all__ = ["ARMS", "Row", "figure_rows", "summarise"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from editcritic.refine.journal import Journal
 from editcritic.refine.preview_table import PRIOR, PreviewTable, Rung, fit_table
+from editcritic.refine.risk import with_audited_risk
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
 
@@ -25,13 +26,18 @@ def pairing(engine: refine_pb2.EngineInfo, critic: pb.CriticIdentity) -> str:
 def known_table(name: str, journal: Journal | None) -> PreviewTable:
     """The table of a pairing: the one that ships with the package or the cautious prior, and what the journal adds."""
     prior = _measured().get(name, PRIOR)
-    return fit_table(journal.previews(name), prior) if journal is not None else prior
+    if journal is None:
+        return prior
+    groups = journal.previews(name)
+    return with_audited_risk(fit_table(groups, prior), groups)
 
 
 @cache
 def _measured() -> dict[str, PreviewTable]:
     tables = json.loads(_MEASURED.read_text(encoding="utf-8"))
     return {
-        name: PreviewTable(tuple(Rung(**rung) for rung in table["rungs"]), table["group_count"])
+        name: PreviewTable(
+            tuple(Rung(**rung) for rung in table["rungs"]), table["group_count"], table["risk_scale"]
+        )
         for name, table in tables.items()
     }

@@ -71,10 +71,15 @@ class Group:
 
 @dataclass(frozen=True)
 class PreviewTable:
-    """The rungs, rising in fraction, the first at 0; group_count: edits that it was learned from."""
+    """The rungs, rising in fraction, the first at 0.
+
+    group_count: edits that it was learned from. risk_scale: what a stated chance of ending as the best is multiplied by
+    to be what audits found; see `risk.with_audited_risk`.
+    """
 
     rungs: tuple[Rung, ...]
     group_count: int = 0
+    risk_scale: float = 1.0
 
     def at(self, fraction: float) -> Rung:
         """The row of the last rung that lies at or before `fraction`."""
@@ -83,7 +88,7 @@ class PreviewTable:
     def to_message(self) -> refine_pb2.PreviewTable:
         """The table as a message, so that a run can be repeated with it."""
         rungs = [refine_pb2.PreviewRung(**vars(rung)) for rung in self.rungs]
-        return refine_pb2.PreviewTable(rungs=rungs, group_count=self.group_count)
+        return refine_pb2.PreviewTable(rungs=rungs, group_count=self.group_count, risk_scale=self.risk_scale)
 
 
 # Cautious: the "weak" previews of a simulation, and scores that are widely spread. They say little before the middle,
@@ -120,7 +125,7 @@ def table_from_message(message: refine_pb2.PreviewTable) -> PreviewTable:
     """The table of a message."""
     names = Rung.__dataclass_fields__
     rungs = tuple(Rung(**{name: getattr(each, name) for name in names}) for each in message.rungs)
-    return PreviewTable(rungs, message.group_count)
+    return PreviewTable(rungs, message.group_count, message.risk_scale or 1.0)
 
 
 def fit_table(groups: Sequence[Group], prior: PreviewTable = PRIOR) -> PreviewTable:
@@ -133,7 +138,7 @@ def fit_table(groups: Sequence[Group], prior: PreviewTable = PRIOR) -> PreviewTa
         return prior
     weight = max(_PRIOR_GROUPS, prior.group_count)
     rungs = tuple(_fit_rung(told, rung, weight) for rung in prior.rungs)
-    return PreviewTable(rungs, len(told) + prior.group_count)
+    return PreviewTable(rungs, len(told) + prior.group_count, prior.risk_scale)
 
 
 def rank_correlation(previews: Sequence[float] | Array, finals: Sequence[float] | Array) -> float | None:

@@ -164,7 +164,8 @@ class Race:
             )
             gain = float(np.maximum(drawn - best, 0).mean()) if done else np.inf
             left = max(_LEAST_LEFT, 1 - self._all[name].fraction)
-            found[name] = (gain / left, float((drawn > others + 1).mean()))
+            chance = float((drawn > others + 1).mean()) * self._table.risk_scale
+            found[name] = (gain / left, min(1.0, chance))
         return found
 
     def _race(self, running: Sequence[str]) -> Move | None:

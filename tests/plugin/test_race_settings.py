@@ -8,11 +8,11 @@ import pytest
 
 from editcritic.plugin.cli.edit import ACCEPTANCE_CRITIC, held_out
 from editcritic.plugin.editing import make_refine_request
-from editcritic.plugin.race_replay import Record, replay
 from editcritic.refine.engine import load_engine
 from editcritic.refine.known_previews import known_table, pairing
 from editcritic.refine.preview_table import PRIOR, PreviewTable, Rung
 from editcritic.refine.race import RaceOptions
+from editcritic.refine.race_replay import Record, replay
 from editcritic.refine.request import completed_request, race_options
 from editcritic.server.critics import DEFAULT_CRITIC, load_critic
 from editcritic.v1.errors import InvalidInput

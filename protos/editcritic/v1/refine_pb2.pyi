@@ -259,18 +259,22 @@ class PreviewTable(google.protobuf.message.Message):
 
     RUNGS_FIELD_NUMBER: builtins.int
     GROUP_COUNT_FIELD_NUMBER: builtins.int
+    RISK_SCALE_FIELD_NUMBER: builtins.int
     @property
     def rungs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___PreviewRung]:
         """Rising in fraction, the first at 0."""
     group_count: builtins.int
     """Edits that it was learned from."""
+    risk_scale: builtins.float
+    """What the chance that a dropped candidate would have won is multiplied by, to be what audits found; 0 means 1."""
     def __init__(
         self,
         *,
         rungs: collections.abc.Iterable[global___PreviewRung] | None = ...,
         group_count: builtins.int = ...,
+        risk_scale: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["group_count", b"group_count", "rungs", b"rungs"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["group_count", b"group_count", "risk_scale", b"risk_scale", "rungs", b"rungs"]) -> None: ...
 
 global___PreviewTable = PreviewTable
 

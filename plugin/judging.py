@@ -102,7 +102,7 @@ class _RestartingJudge:
         self.close()
         if self._server.pid is None:
             self._server.stop()  # lets go of the pipes of one that died
-            self._server.start()
+        self._server.start()
         self._client = Client(self._server.address)
         self._stream = self._client.open_edit(
             self._edit, max_reconnects=0, critic=self._critic, heat_map=self._heat_map
@@ -128,4 +128,6 @@ class _RestartingJudge:
             except ServerUnavailable as error:
                 failure = error
                 self.close()
+                # One that was killed a moment ago may still look alive.
+                self._server.stop()
         raise failure

@@ -81,9 +81,13 @@ class Mending:
         return refine_pb2.STOP_REASON_TARGET_REACHED
 
     def free_steps(self, best: Made) -> Steps:
-        """Events of the repairs that cost no denoising; returns what they make of an edit, perhaps itself."""
+        """Events of the repairs that cost no denoising; returns what they make of an edit, perhaps itself.
+
+        Raises: Stop when the caller has asked for it.
+        """
         self._tried, self._free = set(), 0
         while self._number < _MAX_REPAIRS:
+            self._run.check_cancelled()
             action, repair = self._choose(best, is_free=True)
             if action is None or repair is None:
                 break

@@ -344,6 +344,20 @@ def test_a_leader_that_the_acceptance_critic_refuses_leads_once_it_is_mended_wit
     assert result.evaluation_count == 20, "two candidates of ten steps, and a repair that takes none"
 
 
+def test_cancelling_while_a_leader_is_mended_hands_back_the_first_seeds_answer() -> None:
+    critic = PlainCritic(is_bluish, defects=[defect(pb.ACTION_KIND_RECOLOUR)])
+    request = request_for(seed=39, count=2, repair_round_count=0)
+    refinement = Refinement(load_engine("dummy"), critic, request, acceptance=PlainCritic(fits_in))
+    events = []
+    for event in refinement.run():
+        events.append(event)
+        if event.decision.kind == refine_pb2.DECISION_KIND_KEEP:
+            refinement.cancel()
+    assert decisions(events) == ["SELECT", "REPAIR", "KEEP"]
+    assert stop_reason(events) == "CANCELLED"
+    assert events[-1].result.candidate_id == "seed-39", "nobody has agreed to another one yet"
+
+
 def test_a_leader_that_mending_does_not_save_leaves_the_lead_to_the_first_seed() -> None:
     request = request_for(seed=39, count=2, repair_round_count=0)
     events = events_of(PlainCritic(is_bluish), request, acceptance=PlainCritic(fits_in))

@@ -52,8 +52,8 @@ def test_a_value_out_of_its_band_is_refused_with_the_band(field: str, value: flo
 
 
 def test_the_ends_of_the_bands_are_taken() -> None:
-    QualityOptions(0, 0, 0).checked(ABLE)
-    QualityOptions(100, MOST_QUALITY_GUIDANCE, 1).checked(ABLE)
+    for wish in (QualityOptions(0, 0, 0), QualityOptions(100, MOST_QUALITY_GUIDANCE, 1)):
+        assert wish.checked(ABLE) == wish
 
 
 def test_a_request_without_it_asks_for_nothing_and_a_target_of_zero_is_a_target() -> None:

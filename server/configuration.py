@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from editcritic.server.executors.ray_settings import RaySettings
 from editcritic.server.setting_keys import ENVIRONMENT_PREFIX, Key, setting_keys
 from editcritic.server.settings import ServerSettings, SettingsError
 from editcritic.server.tokens import check_secret_file
@@ -29,7 +30,7 @@ __all__ = ["CONFIG_VARIABLE", "Configuration", "add_flags", "read_configuration"
 
 CONFIG_VARIABLE = ENVIRONMENT_PREFIX + "CONFIG"
 """Names the file where no flag does."""
-_GROUPS = {"images": ImageLimits}
+_GROUPS: Mapping[str, type[Any]] = {"images": ImageLimits, "ray": RaySettings}
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,10 @@ class Configuration:
         for key, (value, _) in self.values.items():
             place = grouped[key.field[0]] if len(key.field) > 1 else fields
             place[key.field[-1]] = _secret(value) if key.is_secret and value is not None else value
-        fields |= {group: kind(**grouped[group]) for group, kind in _GROUPS.items()}
+        try:
+            fields |= {group: kind(**grouped[group]) for group, kind in _GROUPS.items()}
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
         return ServerSettings(**fields)
 
     def as_toml(self) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from editcritic.server.admission import NOBODY, Admission, Party
 from editcritic.server.batch_size import BatchSize
-from editcritic.server.batcher import Batcher
+from editcritic.server.batcher import Batcher, Executor
 from editcritic.server.critics import check_spec, critic_name, load_critic
 from editcritic.server.critics.base import Critic
 from editcritic.server.decoders import IN_PROCESS, Decoder
@@ -22,8 +22,9 @@ from editcritic.server.decoding import (
     decode_edit,
     decoded_byte_count,
 )
-from editcritic.server.device import Devices
+from editcritic.server.device import Device, Devices
 from editcritic.server.executors.local import LocalExecutor
+from editcritic.server.executors.ray_cluster import RayCluster
 from editcritic.server.kept import EditStore, KeptEdit, RecentCritiques, edit_sha256
 from editcritic.server.observing import ObservedExecutor, Observers
 from editcritic.server.opened_edit import OpenedEdit
@@ -46,6 +47,10 @@ async def _tell_nobody(_name: str, _is_ready: bool) -> None:
     pass
 
 
+async def _let_go_of_nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True, eq=False)
 class CriticHost:
     """One critic of the server: who it is, and what waits for it.
@@ -56,6 +61,7 @@ class CriticHost:
         spec: what it was loaded as.
         load_number: of the server's loads, from 1.
         edits: those that are open with it.
+        let_go: leave what it has beyond this process.
     """
 
     info: pb.CriticInfo
@@ -63,6 +69,7 @@ class CriticHost:
     spec: str = ""
     load_number: int = 0
     edits: set[OpenedEdit] = field(default_factory=set)
+    let_go: Callable[[], Awaitable[None]] = _let_go_of_nothing
 
     @property
     def key(self) -> str:
@@ -75,6 +82,9 @@ class Hosts:
 
     Args:
         settings: of the server.
+
+    Raises:
+        SettingsError: what its executor needs is not installed.
 
     Attributes:
         devices: whose places critics and engines share.
@@ -99,10 +109,17 @@ class Hosts:
         self._waiting = {critic_name(spec) for spec in settings.critics}
         self._leaving: dict[CriticHost, asyncio.Task[None]] = {}
         self._load_count = 0
+        self._cluster = _cluster(settings)
 
     async def load(self) -> None:
-        """Load every critic of the settings. One that fails is logged and left out; the others serve."""
+        """Load every critic of the settings. One that fails is logged and left out; the others serve.
+
+        Raises:
+            SettingsError: the cluster that they are to run in is not there.
+        """
         await self.decode(self.decoder.start)
+        if self._cluster is not None:
+            await self._cluster.connect()
         for spec in self.settings.critics:
             try:
                 await self.offer(spec)
@@ -121,13 +138,12 @@ class Hosts:
         self._waiting.add(name)
         try:
             await self.tell_health(name, name in self._by_name)
-            critic = await asyncio.to_thread(load_critic, spec)
-            self._load_count += 1
-            host = self._hosted(critic, spec)
+            host = await self._loaded(spec)
             try:
                 await (warm_up(host) if self.settings.warm_up else asyncio.sleep(0))
             except BaseException:
                 await host.batcher.close()
+                await host.let_go()
                 raise
         finally:
             self._waiting.discard(name)
@@ -171,6 +187,8 @@ class Hosts:
             task.cancel()
         for host in (*self._by_name.values(), *self._leaving):
             await host.batcher.close()
+        if self._cluster is not None:
+            await self._cluster.close()
         for pool in (self._decoding, *self._judging.values()):
             pool.shutdown(wait=False, cancel_futures=True)
         self.decoder.close()
@@ -216,16 +234,30 @@ class Hosts:
             field="options.critic",
         )
 
+    async def _loaded(self, spec: str) -> CriticHost:
+        if self._cluster is not None:
+            remote = await self._cluster.open(spec)
+            self._load_count += 1
+            batcher = self._batcher(remote.info, remote.executor, Device(remote.places))
+            return CriticHost(remote.info, batcher, spec, self._load_count, let_go=remote.let_go)
+        critic = await asyncio.to_thread(load_critic, spec)
+        self._load_count += 1
+        return self._hosted(critic, spec)
+
     def _hosted(self, critic: Critic, spec: str) -> CriticHost:
-        settings, info = self.settings, critic.info
+        info = critic.info
         device = self.devices.device(info.device)
         pool = self._judging.setdefault(
             info.device, ThreadPoolExecutor(device.places, thread_name_prefix=f"critic-{info.device}")
         )
-        size = BatchSize(min(settings.max_batch, info.batch_count), settings.batch_target_s)
-        executor = ObservedExecutor(LocalExecutor(critic, pool), info.identity.name, self.observer)
-        batcher = Batcher(executor, device, size, settings.batch_wait_s)
+        batcher = self._batcher(info, LocalExecutor(critic, pool), device)
         return CriticHost(info, batcher, spec, self._load_count)
+
+    def _batcher(self, info: pb.CriticInfo, executor: Executor, device: Device) -> Batcher:
+        settings = self.settings
+        size = BatchSize(min(settings.max_batch, info.batch_count), settings.batch_target_s)
+        observed = ObservedExecutor(executor, info.identity.name, self.observer)
+        return Batcher(observed, device, size, settings.batch_wait_s)
 
     async def open(
         self, edit: pb.Edit, options: pb.CritiqueOptions, caller: Party = NOBODY, *, remembers: bool = False
@@ -285,6 +317,10 @@ class Hosts:
     async def decode(self, function: Callable[..., _Result], *args: Any) -> _Result:
         """Run a decoding function off the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._decoding, function, *args)
+
+
+def _cluster(settings: ServerSettings) -> RayCluster | None:
+    return RayCluster(settings) if settings.executor == "ray" else None
 
 
 def _decoder(settings: ServerSettings) -> Decoder:

@@ -16,7 +16,7 @@ from editcritic.v1.errors import InvalidInput
 if TYPE_CHECKING:
     from editcritic.server.hosting import CriticHost
 
-__all__ = ["retire", "warm_up"]
+__all__ = ["first_edit", "retire", "warm_up"]
 
 _SIDE = 256
 _LOOK_EVERY_S = 0.05
@@ -28,12 +28,10 @@ async def warm_up(host: CriticHost) -> None:
     Raises:
         EditCriticError: it failed on it. An edit that it refuses as not to its liking is no failure.
     """
-    edit = _edit()
-    picture = np.where(edit.denoise_mask[..., None] > 0.5, np.uint8(128), edit.source)
+    edit, candidate = first_edit()
     try:
         prepared = await host.batcher.prepare(edit)
-        task = CritiqueTask(edit, prepared, DecodedCandidate("warm-up", picture))
-        await host.batcher.submit(Ticket(task))
+        await host.batcher.submit(Ticket(CritiqueTask(edit, prepared, candidate)))
     except InvalidInput:
         pass
 
@@ -43,6 +41,7 @@ async def retire(host: CriticHost) -> None:
     while host.edits or not host.batcher.is_idle:
         await asyncio.sleep(_LOOK_EVERY_S)
     await host.batcher.close()
+    await host.let_go()
     # Models hold cycles, and gigabytes; they are not to wait for the collector's own time.
     await asyncio.to_thread(_free)
 
@@ -52,9 +51,11 @@ def _free() -> None:
     free_device_memory()
 
 
-def _edit() -> DecodedEdit:
+def first_edit() -> tuple[DecodedEdit, DecodedCandidate]:
+    """A small edit of the server's own and a candidate for it, to warm a critic with."""
     noise = np.random.default_rng(0).normal(0, 6, (_SIDE, _SIDE, 3))
     source = np.clip(np.linspace(60, 190, _SIDE)[None, :, None] + noise, 0, 255).astype(np.uint8)
     mask = np.zeros((_SIDE, _SIDE), np.float32)
     mask[96:160, 96:160] = 1.0
-    return DecodedEdit("warm-up", source, mask, prompt="a red ball")
+    picture = np.where(mask[..., None] > 0.5, np.uint8(128), source)
+    return DecodedEdit("warm-up", source, mask, prompt="a red ball"), DecodedCandidate("warm-up", picture)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from editcritic.server.critics import CRITICS, DEFAULT_CRITIC, check_spec, critic_name
+from editcritic.server.executors.ray_settings import RaySettings
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import EditCriticError
 from editcritic.v1.images import ImageLimits
@@ -41,7 +42,9 @@ class ServerSettings:
         max_batch: most candidates of one call into a critic that gains by batches; others get one at a time.
         batch_target_s: time that a batch may take; batches shrink until they keep it.
         batch_wait_s: longest time that a batch waits, on a free device, for candidates that are being decoded.
+        executor: where critics run: local, in threads of this process, or ray, in replicas of Ray Serve.
         images: what may be decoded.
+        ray: how critics are spread over Ray, for that executor.
         max_message_bytes: largest request; a source, a candidate and their masks fit in.
         max_prompt_chars: longest prompt; about four times what T5-type text encoders read.
         max_candidates: most candidates of one Rank.
@@ -87,7 +90,9 @@ class ServerSettings:
     max_batch: int = 16
     batch_target_s: float = 0.2
     batch_wait_s: float = 0.002
+    executor: Literal["local", "ray"] = "local"
     images: ImageLimits = field(default_factory=ImageLimits)
+    ray: RaySettings = field(default_factory=RaySettings)
     max_message_bytes: int = 48 * 2**20
     max_prompt_chars: int = 4096
     max_candidates: int = 64
@@ -138,8 +143,9 @@ class ServerSettings:
         try:
             for spec in self.critics:
                 check_spec(spec)
-        except EditCriticError as error:
-            raise SettingsError(error.message) from error
+                self.ray.of(critic_name(spec))
+        except (EditCriticError, ValueError) as error:
+            raise SettingsError(str(error)) from error
 
     def _check_secrets(self) -> None:
         if (self.tls_cert_path is None) != (self.tls_key_path is None):

@@ -1,0 +1,235 @@
+"""Deployments of critics in a Ray cluster: started for this server alone, or shared with other fronts."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from importlib.util import find_spec
+from typing import Any
+
+from editcritic.server.critics import critic_name
+from editcritic.server.executors.ray_settings import RaySettings
+from editcritic.server.executors.ray_wire import WIRE_REVISION
+from editcritic.server.settings import ServerSettings, SettingsError
+from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.errors import ServerFault
+
+__all__ = ["RayCluster", "RemoteCritic", "application_name", "deployment_fingerprint", "deployment_options"]
+
+_log = logging.getLogger(__name__)
+_LOOK_EVERY_S = 0.1
+_CONSTRUCTOR_TRIES = 3
+
+
+@dataclass(frozen=True, eq=False)
+class RemoteCritic:
+    """A critic that is deployed.
+
+    Attributes:
+        info: who it is, as its replicas say.
+        executor: hands batches to them.
+        places: batches that they can hold together.
+        let_go: leave it; takes the deployment down where it is this server's to take.
+    """
+
+    info: pb.CriticInfo
+    executor: Any
+    places: int
+    let_go: Callable[[], Awaitable[None]]
+
+
+class RayCluster:
+    """A connection to Ray.
+
+    Args:
+        settings: of the server.
+
+    Raises:
+        SettingsError: Ray is not installed.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        if find_spec("ray") is None:
+            raise SettingsError("--executor ray needs Ray: pip install 'editcritic[ray]'")
+        self._settings, self._ray = settings, settings.ray
+        self._is_ours = self._has_connected = False
+        self._users: Counter[str] = Counter()
+        self._one_at_a_time = asyncio.Lock()
+
+    async def connect(self) -> None:
+        """Start Ray, or join the cluster of the settings; one that this process is connected to already is used.
+
+        Raises:
+            SettingsError: the cluster is not there.
+        """
+        try:
+            # Not on the main thread, where Ray would take SIGTERM for itself.
+            await asyncio.to_thread(self._connect)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise SettingsError(
+                f"cannot join the Ray cluster {self._ray.address!r}: {error}. This machine has to be a node of it:"
+                " ray start --address=HEAD:6379 --num-cpus=0, then --ray-address auto."
+            ) from error
+
+    async def open(self, spec: str) -> RemoteCritic:
+        """Deploy a critic, or bring the deployment that is there to the settings; return when a replica serves.
+
+        Raises:
+            ServerFault: no replica could be started in time; the log says why.
+        """
+        from editcritic.server.executors.ray import RayExecutor
+
+        own, name = self._ray.of(critic_name(spec)), application_name(spec)
+        async with self._one_at_a_time:
+            handle = await asyncio.to_thread(self._joined, name, spec, own)
+            executor = RayExecutor(handle, critic_name(spec))
+            info, described = await executor.description()
+            if described != deployment_fingerprint(own):
+                # Replaced one by one, so that other fronts are served meanwhile.
+                _log.warning("the deployment %s has other settings or another version; it is replaced", name)
+                await asyncio.to_thread(self._deploy, name, spec, own)
+                info, _ = await executor.description()
+            self._users[name] += 1
+        return RemoteCritic(info, executor, own.most_batches, partial(self._leave, name))
+
+    async def close(self) -> None:
+        """Leave the cluster; one that was started for this server ends, with all of its processes."""
+        names, self._users = list(self._users), Counter()
+        await asyncio.to_thread(self._close, names)
+
+    def _connect(self) -> None:
+        # Before Ray is imported: it tells its makers of every start otherwise.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        import ray
+        from ray import serve
+
+        if not ray.is_initialized():
+            self._has_connected, self._is_ours = True, self._ray.address is None
+            own = {"object_store_memory": self._ray.object_store_bytes, "include_dashboard": False}
+            ray.init(
+                address=self._ray.address or "local",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **(own if self._is_ours else {}),
+            )
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        # The front is ours: no proxy of Serve's listens anywhere.
+        serve.start(proxy_location="Disabled")
+
+    def _close(self, names: Sequence[str]) -> None:
+        import ray
+        from ray import serve
+
+        if self._is_ours:
+            serve.shutdown()
+        elif self._ray.delete_on_stop:
+            for name in names:
+                serve.delete(name)
+        if self._has_connected:
+            ray.shutdown()
+
+    async def _leave(self, name: str) -> None:
+        async with self._one_at_a_time:
+            self._users -= Counter([name])
+            if not self._users[name] and (self._is_ours or self._ray.delete_on_stop):
+                from ray import serve
+
+                await asyncio.to_thread(serve.delete, name)
+
+    def _joined(self, name: str, spec: str, own: RaySettings) -> Any:
+        from ray import serve
+
+        while _status(name) == "DELETING":
+            time.sleep(_LOOK_EVERY_S)
+        if _status(name) in ("", "DEPLOY_FAILED"):
+            self._deploy(name, spec, own)
+        else:
+            _wait_until_it_runs(name, own.start_timeout_s)
+        return serve.get_app_handle(name)
+
+    def _deploy(self, name: str, spec: str, own: RaySettings) -> None:
+        from ray import serve
+
+        target = serve.RunTarget(self._application(spec, own), name=name, route_prefix=None)
+        serve.run_many(
+            [target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False
+        )
+        _wait_until_it_runs(name, own.start_timeout_s)
+
+    def _application(self, spec: str, own: RaySettings) -> Any:
+        from ray import serve
+
+        from editcritic.server.executors.ray_replica import CriticReplica
+
+        options = deployment_options(own)
+        deployment = serve.deployment(CriticReplica, name=critic_name(spec), **options)
+        described = deployment_fingerprint(own)
+        return deployment.bind(spec, own.max_prepared_bytes, self._settings.warm_up, described)
+
+
+def application_name(spec: str) -> str:
+    """Name of a critic's application in Serve: the same for every front that offers it with the same weights."""
+    return f"editcritic-{critic_name(spec)}-{_digest(f'{WIRE_REVISION} {spec}')}"
+
+
+def deployment_options(own: RaySettings) -> dict[str, Any]:
+    """What Serve is told of a critic's deployment."""
+    options: dict[str, Any] = {
+        "max_ongoing_requests": own.max_ongoing,
+        "max_queued_requests": own.max_queued or -1,
+        "max_constructor_retry_count": _CONSTRUCTOR_TRIES,
+        "ray_actor_options": {"num_cpus": own.replica_cpus, "num_gpus": own.replica_gpus},
+    }
+    if own.max_replicas is None:
+        return options | {"num_replicas": own.replicas}
+    scaling = {
+        "min_replicas": own.replicas,
+        "max_replicas": own.max_replicas,
+        "target_ongoing_requests": own.target_ongoing,
+    }
+    return options | {"autoscaling_config": scaling}
+
+
+def deployment_fingerprint(own: RaySettings) -> str:
+    """Tells deployments of one critic apart by their settings and by the version that they were made with."""
+    return _digest(f"{metadata.version('editcritic')} {deployment_options(own)} {own.max_prepared_bytes}")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _wait_until_it_runs(name: str, timeout_s: float) -> None:
+    until = time.monotonic() + timeout_s
+    while (status := _status(name)) != "RUNNING":
+        if status == "DEPLOY_FAILED" or time.monotonic() > until:
+            _log.error("the deployment %s is %s: %s", name, status or "gone", _why(name))
+            raise ServerFault(
+                f"no replica of {name!r} could be started; the server's log says why.",
+                reason=pb.ERROR_REASON_CRITIC_UNAVAILABLE,
+            )
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _status(name: str) -> str:
+    from ray import serve
+
+    found = serve.status().applications.get(name)
+    return "" if found is None else str(found.status.value)
+
+
+def _why(name: str) -> str:
+    from ray import serve
+
+    found = serve.status().applications.get(name)
+    if found is None:
+        return "it is gone"
+    return "; ".join([found.message, *(each.message for each in found.deployments.values())])

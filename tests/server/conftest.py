@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.server.speaking import Stream
+from editcritic.server.critics import CRITICS
+
+# Before any of them is imported.
+pytest.register_assert_rewrite("tests.server.conformance", "tests.server.speaking")
+
+from tests.server.conformance import staged  # noqa: E402
+from tests.server.conformance.staged import STAGE_VARIABLE, Stage  # noqa: E402
+from tests.server.speaking import Stream  # noqa: E402
 
 
 @pytest.fixture
 def streaming(stub: Any) -> Callable[[], Stream]:
     """``streaming()`` opens a call on the dummy server."""
     return lambda: Stream(stub.CritiqueStream())
+
+
+@pytest.fixture(scope="session")
+def stage_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where tests direct the staged critic from, in this process and in those that it starts."""
+    folder = tmp_path_factory.mktemp("staged") / "stage"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(STAGE_VARIABLE, str(folder))
+        yield folder
+
+
+@pytest.fixture
+def stage(stage_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    """Directs the critic "staged", whose curtain is up."""
+    monkeypatch.setitem(CRITICS, "staged", "")
+    staged.register()
+    stage = Stage(stage_folder)
+    stage.clear()
+    yield stage
+    stage.open()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -60,3 +61,16 @@ def as_error(error: grpc.aio.AioRpcError) -> EditCriticError:
     status = status_pb2.Status.FromString(details)
     assert status.code == error.code().value[0]
     return error_from_status(status)
+
+
+def kinds(events: list[pb.CritiqueStreamResponse]) -> list[str | None]:
+    return [event.WhichOneof("event") for event in events]
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    """Give the server up to five seconds to reach a state."""
+    for _ in range(500):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("the state was not reached")

@@ -27,8 +27,7 @@ from editcritic.v1.images import ImageLimits, encode_image, encode_mask, raw_ima
 from tests.protos.hostile import file_of, noise, with_chunks
 from tests.protos.test_images import REFUSED
 from tests.server import bad_decoder
-from tests.server.speaking import Stream, refusal
-from tests.server.test_stream import wait_until
+from tests.server.speaking import Stream, refusal, wait_until
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="workers are confined on POSIX only")
 BAD = (sys.executable, str(Path(bad_decoder.__file__)))

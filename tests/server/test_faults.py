@@ -20,8 +20,7 @@ from editcritic.server.critics.dummy import DummyCritic
 from editcritic.server.executors.local import LocalExecutor
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import EditCriticError
-from tests.server.speaking import Stream, refusal
-from tests.server.test_stream import wait_until
+from tests.server.speaking import Stream, refusal, wait_until
 
 MakeCandidate = Callable[..., pb.Candidate]
 Offer = Callable[[type], str]

@@ -16,8 +16,7 @@ from editcritic.server.critics.dummy import DummyCritic
 from editcritic.server.kept import EditStore, KeptEdit, RecentCritiques, held_byte_count
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import NotFound, Overloaded
-from tests.server.speaking import Stream, refusal
-from tests.server.test_stream import kinds, wait_until
+from tests.server.speaking import Stream, kinds, refusal, wait_until
 
 MakeCandidate = Callable[..., pb.Candidate]
 

@@ -14,8 +14,8 @@ from editcritic.server.settings import ServerSettings
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import critic_pb2_grpc
 from editcritic.v1.errors import DeadlineExceeded
-from tests.server.speaking import Stream
-from tests.server.test_stream import GatedCritic, wait_until
+from tests.server.conformance.staged import Stage
+from tests.server.speaking import Stream, wait_until
 
 MakeCandidate = Callable[..., pb.Candidate]
 
@@ -109,11 +109,11 @@ class SilentProxy:
 
 
 async def test_a_peer_that_vanished_without_a_word_is_noticed_and_its_work_dropped(
-    serving: Any, offer: Callable[[type], str], edit: pb.Edit, make_candidate: MakeCandidate
+    serving: Any, stage: Stage, edit: pb.Edit, make_candidate: MakeCandidate
 ) -> None:
-    GatedCritic.reset()
+    stage.close()
     settings = {
-        "critics": (offer(GatedCritic),),
+        "critics": ("staged",),
         "keepalive_s": 0.2,
         "keepalive_timeout_s": 0.2,
         "workers": 1,
@@ -123,13 +123,13 @@ async def test_a_peer_that_vanished_without_a_word_is_noticed_and_its_work_dropp
             stream = Stream(critic_pb2_grpc.CriticServiceStub(channel).CritiqueStream())
             await stream.open(edit)
             await stream.send(candidate=make_candidate("running"))
-            await wait_until(lambda: GatedCritic.asked == ["running"])
+            await wait_until(lambda: stage.asked == ["running"])
             await asyncio.sleep(0.8)
-            assert not GatedCritic.was_cancelled.is_set(), "a living peer answers the pings"
+            assert not stage.was_cancelled(), "a living peer answers the pings"
             proxy.fall_silent()
-            await wait_until(GatedCritic.was_cancelled.is_set)
+            await wait_until(stage.was_cancelled)
             await wait_until(lambda: server._hosts.admission.byte_count == 0)
-        GatedCritic.gate.set()
+        stage.open()
 
 
 async def test_one_caller_cannot_have_all_streams(serving: Any, edit: pb.Edit) -> None:

@@ -23,8 +23,7 @@ from editcritic.server.settings import SettingsError
 from editcritic.server.tokens import Authenticator, parse_tokens
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import errors
-from tests.server.speaking import Stream, refusal
-from tests.server.test_stream import wait_until
+from tests.server.speaking import Stream, refusal, wait_until
 
 MakeCandidate = Callable[..., pb.Candidate]
 SECRET = "correct-horse-battery"

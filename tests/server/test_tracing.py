@@ -19,8 +19,7 @@ from editcritic.plugin.traced import traced_steps
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2, tracing
 from editcritic.v1.errors import InvalidInput
-from tests.server.speaking import refusal
-from tests.server.test_stream import wait_until
+from tests.server.speaking import refusal, wait_until
 
 STAGES = ["decode", "prepare", "queue", "critique"]
 

@@ -3,67 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
 
-from editcritic.server.critics.dummy import DummyCritic
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import error_from_status
-from tests.server.speaking import Stream, as_error, refusal
+from tests.server.conformance.staged import Stage
+from tests.server.speaking import Stream, as_error, kinds, refusal, wait_until
 
 MakeCandidate = Callable[..., pb.Candidate]
-
-
-def kinds(events: list[pb.CritiqueStreamResponse]) -> list[str | None]:
-    return [event.WhichOneof("event") for event in events]
-
-
-async def wait_until(condition: Callable[[], bool]) -> None:
-    """Give the server up to five seconds to reach a state."""
-    for _ in range(500):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("the state was not reached")
-
-
-class GatedCritic(DummyCritic):
-    """Judges only while its gate is open, and keeps what it was asked."""
-
-    gate = threading.Event()
-    asked: ClassVar[list[str]] = []
-    was_cancelled = threading.Event()
-
-    @classmethod
-    def reset(cls) -> None:
-        cls.gate.clear()
-        cls.asked.clear()
-        cls.was_cancelled.clear()
-
-    def critique(self, tasks: Any, is_cancelled: Callable[[], bool]) -> Any:
-        self.asked.extend(
-            f"{task.candidate.candidate_id}@{task.candidate.progress.fraction:g}"
-            if task.candidate.progress
-            else task.candidate.candidate_id
-            for task in tasks
-        )
-        while not self.gate.wait(0.01):
-            if is_cancelled():
-                self.was_cancelled.set()
-                break
-        return super().critique(tasks, is_cancelled)
-
-
-@pytest.fixture
-def gated(offer: Callable[[type], str]) -> type[GatedCritic]:
-    GatedCritic.reset()
-    offer(GatedCritic)
-    return GatedCritic
 
 
 async def test_every_candidate_is_answered_and_then_the_stream_closes(
@@ -131,48 +83,51 @@ async def test_a_candidate_is_judged_once(
 
 
 async def test_a_newer_preview_replaces_one_that_still_waits(
-    serving: Any, gated: type[GatedCritic], edit: pb.Edit, make_candidate: MakeCandidate
+    serving: Any, stage: Stage, edit: pb.Edit, make_candidate: MakeCandidate
 ) -> None:
-    async with serving(critics=("GatedCritic",), workers=1) as (_, stub):
+    stage.close()
+    async with serving(critics=("staged",), workers=1) as (_, stub):
         stream = Stream(stub.CritiqueStream())
         await stream.open(edit)
         await stream.send(candidate=make_candidate("busy"))
-        await wait_until(lambda: gated.asked == ["busy"])
+        await wait_until(lambda: stage.asked == ["busy"])
         await stream.preview(make_candidate("c"), 0.2)
         await stream.preview(make_candidate("c"), 0.4)
         dropped = (await stream.next()).dropped
         assert dropped.progress.fraction == pytest.approx(0.2)
         assert dropped.reason == pb.DROP_REASON_SUPERSEDED
-        gated.gate.set()
+        stage.open()
         await stream.finish()
-    assert gated.asked == ["busy", "c@0.4"]
+    assert stage.asked == ["busy", "c@0.4"]
 
 
 async def test_a_cancelled_candidate_is_dropped_and_its_name_is_free(
-    serving: Any, gated: type[GatedCritic], edit: pb.Edit, make_candidate: MakeCandidate
+    serving: Any, stage: Stage, edit: pb.Edit, make_candidate: MakeCandidate
 ) -> None:
-    async with serving(critics=("GatedCritic",), workers=1) as (_, stub):
+    stage.close()
+    async with serving(critics=("staged",), workers=1) as (_, stub):
         stream = Stream(stub.CritiqueStream())
         await stream.open(edit)
         await stream.send(candidate=make_candidate("c"))
-        await wait_until(lambda: gated.asked == ["c"])
+        await wait_until(lambda: stage.asked == ["c"])
         await stream.send(cancel_candidate=pb.CancelCandidate(candidate_id="c"))
         assert (await stream.next()).dropped.reason == pb.DROP_REASON_CANCELLED
-        await wait_until(gated.was_cancelled.is_set)
-        gated.gate.set()
+        await wait_until(stage.was_cancelled)
+        stage.open()
         await stream.send(candidate=make_candidate("c"))
         assert (await stream.next()).critique.candidate_id == "c"
 
 
 @pytest.mark.parametrize("how", ["cancel", "end of input"])
 async def test_work_of_a_client_that_left_is_freed(
-    serving: Any, gated: type[GatedCritic], edit: pb.Edit, make_candidate: MakeCandidate, how: str
+    serving: Any, stage: Stage, edit: pb.Edit, make_candidate: MakeCandidate, how: str
 ) -> None:
-    async with serving(critics=("GatedCritic",), workers=1) as (server, stub):
+    stage.close()
+    async with serving(critics=("staged",), workers=1) as (server, stub):
         stream = Stream(stub.CritiqueStream())
         await stream.open(edit)
         await stream.send(candidate=make_candidate("running"))
-        await wait_until(lambda: gated.asked == ["running"])
+        await wait_until(lambda: stage.asked == ["running"])
         for name in "abc":
             await stream.send(candidate=make_candidate(name))
         await wait_until(lambda: server._hosts.admission.count == 4)
@@ -180,11 +135,11 @@ async def test_work_of_a_client_that_left_is_freed(
             stream.call.cancel()
         else:
             await stream.call.done_writing()
-        await wait_until(gated.was_cancelled.is_set)
+        await wait_until(stage.was_cancelled)
         admission = server._hosts.admission
         await wait_until(lambda: (admission.count, admission.byte_count) == (0, 0))
-        gated.gate.set()
-    assert gated.asked == ["running"]
+        stage.open()
+    assert stage.asked == ["running"]
 
 
 async def test_an_end_without_finish_is_told_to_those_who_still_listen(
@@ -216,20 +171,21 @@ async def test_credit_comes_back_as_answers_are_read(
 
 
 async def test_a_full_server_drops_previews_and_refuses_candidates_with_a_time_to_retry(
-    serving: Any, gated: type[GatedCritic], edit: pb.Edit, make_candidate: MakeCandidate
+    serving: Any, stage: Stage, edit: pb.Edit, make_candidate: MakeCandidate
 ) -> None:
-    async with serving(critics=("GatedCritic",), workers=1, max_queued=1) as (_, stub):
+    stage.close()
+    async with serving(critics=("staged",), workers=1, max_queued=1) as (_, stub):
         stream = Stream(stub.CritiqueStream())
         await stream.open(edit)
         await stream.send(candidate=make_candidate("first"))
-        await wait_until(lambda: gated.asked == ["first"])
+        await wait_until(lambda: stage.asked == ["first"])
         await stream.preview(make_candidate("second"), 0.5)
         assert (await stream.next()).dropped.reason == pb.DROP_REASON_OVERLOAD
         await stream.send(candidate=make_candidate("third"))
         error = error_from_status((await stream.next()).candidate_error.status)
         assert error.reason == pb.ERROR_REASON_QUEUE_FULL
         assert error.retry_after_s
-        gated.gate.set()
+        stage.open()
 
 
 PROTOCOL_BREAKS: dict[str, list[str]] = {
@@ -244,7 +200,7 @@ PROTOCOL_BREAKS: dict[str, list[str]] = {
 
 @pytest.mark.parametrize("actions", PROTOCOL_BREAKS.values(), ids=PROTOCOL_BREAKS.keys())
 async def test_a_message_out_of_turn_ends_the_stream(
-    serving: Any, gated: type[GatedCritic], edit: pb.Edit, make_candidate: MakeCandidate, actions: list[str]
+    serving: Any, stage: Stage, edit: pb.Edit, make_candidate: MakeCandidate, actions: list[str]
 ) -> None:
     messages = {
         "open": lambda number: pb.CritiqueStreamRequest(open=pb.OpenEdit(edit=edit)),
@@ -252,14 +208,15 @@ async def test_a_message_out_of_turn_ends_the_stream(
         "finish": lambda number: pb.CritiqueStreamRequest(finish=pb.FinishEdit()),
         "nothing": lambda number: pb.CritiqueStreamRequest(),
     }
-    async with serving(critics=("GatedCritic",), max_pending=4) as (_, stub):
+    stage.close()
+    async with serving(critics=("staged",), max_pending=4) as (_, stub):
         call = stub.CritiqueStream()
         for number, action in enumerate(actions):
             await call.write(messages[action](number))
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             async for _ in call:
                 pass
-        gated.gate.set()
+        stage.open()
     assert ended.value.code() == grpc.StatusCode.FAILED_PRECONDITION
     assert as_error(ended.value).reason == pb.ERROR_REASON_STREAM_PROTOCOL
 

@@ -11,18 +11,23 @@ from typing import Any
 
 import ray
 from ray.exceptions import NodeDiedError, RayActorError, RayError, WorkerCrashedError
-from ray.serve.exceptions import BackPressureError, RayServeException
+from ray.serve.exceptions import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    RayServeException,
+    ReplicaUnavailableError,
+)
 
 from editcritic.server.critics.base import CritiqueTask, DecodedEdit, Outcome
 from editcritic.server.executors.ray_wire import RemoteEdit, SentTask, error_of, understood
 from editcritic.v1 import critic_pb2 as pb
-from editcritic.v1.errors import Cancelled, EditCriticError, Overloaded, ServerFault
+from editcritic.v1.errors import Cancelled, EditCriticError, Overloaded, ServerFault, ServerUnavailable
 
 __all__ = ["RayExecutor"]
 
 _log = logging.getLogger(__name__)
 
-_DIED = (RayActorError, WorkerCrashedError, NodeDiedError)
+_DIED = (RayActorError, WorkerCrashedError, NodeDiedError, ReplicaUnavailableError)
 # A candidate that kills whoever judges it must not go through all replicas.
 _LIVES = 3
 _PAUSE_S = 0.05
@@ -89,6 +94,8 @@ class RayExecutor:
     ) -> list[Outcome]:
         if lives == 0:
             return [self._fault("each replica that judged it died") for _ in tasks]
+        if is_cancelled():
+            return [_nobody_waits() for _ in tasks]
         await asyncio.sleep(_PAUSE_S)
         parts = [self._critiqued([task], is_cancelled, lives) for task in tasks]
         return [outcome for part in await asyncio.gather(*parts) for outcome in part]
@@ -110,12 +117,18 @@ class RayExecutor:
         try:
             while not (await asyncio.wait([answer], timeout=_LOOK_EVERY_S))[0]:
                 if is_cancelled():
-                    raise Cancelled("nobody waits for this critique any more")
+                    raise _nobody_waits()
             return answer.result()
         except BackPressureError:
             raise Overloaded(
                 f"all replicas of the critic {self._critic!r} are busy, and enough waits for them; try again.",
                 reason=pb.ERROR_REASON_QUEUE_FULL,
+                retry_after_s=_RETRY_AFTER_S,
+            ) from None
+        except DeploymentUnavailableError:
+            raise ServerUnavailable(
+                f"the critic {self._critic!r} has no replica that could be started; try again later.",
+                reason=pb.ERROR_REASON_CRITIC_UNAVAILABLE,
                 retry_after_s=_RETRY_AFTER_S,
             ) from None
         finally:
@@ -132,6 +145,10 @@ class RayExecutor:
             reason=pb.ERROR_REASON_CRITIC_FAILED,
             metadata={"incident": incident},
         )
+
+
+def _nobody_waits() -> Cancelled:
+    return Cancelled("nobody waits for this critique any more")
 
 
 async def _answer(response: Any) -> Any:

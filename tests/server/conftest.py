@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from editcritic.server.critics import CRITICS
 # Before any of them is imported.
 pytest.register_assert_rewrite("tests.server.conformance", "tests.server.speaking")
 
+from tests.conftest import ServerFactory  # noqa: E402
 from tests.server.conformance import staged  # noqa: E402
 from tests.server.conformance.staged import STAGE_VARIABLE, Stage  # noqa: E402
+from tests.server.on_ray import TWO_REPLICAS, small_ray  # noqa: E402
 from tests.server.speaking import Stream  # noqa: E402
 
 
@@ -42,3 +45,22 @@ def stage(stage_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage
     stage.clear()
     yield stage
     stage.open()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(stage_folder: Path) -> Iterator[None]:
+    """Ray, started once for all tests that need it."""
+    with small_ray():
+        yield
+
+
+@pytest.fixture
+def serving_on_ray(ray_cluster: None, serving: ServerFactory) -> ServerFactory:
+    """As `serving`, with critics in replicas that are there already, or that the server deploys."""
+
+    @asynccontextmanager
+    async def start(**settings: Any) -> AsyncIterator[Any]:
+        async with serving(**{"executor": "ray", "ray": TWO_REPLICAS, **settings}) as both:
+            yield both
+
+    return start

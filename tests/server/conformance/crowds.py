@@ -83,7 +83,9 @@ async def check_numbers(critic: str, serving: Any, edit: pb.Edit, make_candidate
         executor = LocalExecutor(load_critic(critic), pool)
         prepared = await executor.prepare(decoded)
         tasks = [
-            CritiqueTask(decoded, prepared, decode_candidate(each, None, decoded.source, settings, IN_PROCESS))
+            CritiqueTask(
+                decoded, prepared, decode_candidate(each, None, decoded.source, settings, IN_PROCESS)
+            )
             for each in candidates
         ]
         alone = await executor.critique(tasks, lambda: False)

@@ -1,5 +1,5 @@
 # The README's two commands, and two more. Each starts from nothing: it makes .venv, installs, and runs.
-.PHONY: audit demo fuzz test
+.PHONY: audit demo fuzz test test-ray
 
 demo:
 	@.ci/setup server,refine
@@ -9,6 +9,11 @@ test:
 	@.ci/setup dev
 	@.ci/check
 	@.ci/test
+
+# All that runs on Ray, the tests that take minutes too.
+test-ray:
+	@.ci/setup dev
+	@EDITCRITIC_TESTS_LONG=1 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m ray tests/server
 
 # Mutated pictures, requests and streams against the code that reads them; what reaches new code is kept.
 COUNT ?= 10000

@@ -68,14 +68,17 @@ class RayCluster:
         """Start Ray, or join the cluster of the settings; one that this process is connected to already is used.
 
         Raises:
-            SettingsError: the cluster is not there.
+            SettingsError: Ray cannot be started, or the cluster is not there.
         """
         try:
             # Not on the main thread, where Ray would take SIGTERM for itself.
             await asyncio.to_thread(self._connect)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        # Ray has no class of its own for a start that failed.
+        except Exception as error:
+            if self._ray.address is None:
+                raise SettingsError(f"Ray could not be started on this machine: {error}") from error
             raise SettingsError(
-                f"cannot join the Ray cluster {self._ray.address!r}: {error}. This machine has to be a node of it:"
+                f"cannot join the Ray cluster {self._ray.address!r}: {error} This machine has to be a node of it:"
                 " ray start --address=HEAD:6379 --num-cpus=0, then --ray-address auto."
             ) from error
 

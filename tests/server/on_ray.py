@@ -28,7 +28,7 @@ TWO_REPLICAS = RaySettings(
 @contextmanager
 def small_ray() -> Iterator[None]:
     """Ray with two cores and a shared memory of 80 MB, which knows the staged critic."""
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'editcritic[ray]'")
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'editcritic[ray]'")
     # Not below pytest's own folder: the names of its sockets would be too long.
     folder = tempfile.mkdtemp(prefix="ec-ray-", dir="/tmp")
     with pytest.MonkeyPatch.context() as patch:
@@ -37,24 +37,39 @@ def small_ray() -> Iterator[None]:
         patch.delenv("RAY_ADDRESS", raising=False)
         # Replicas import the staged critic from where the tests are.
         patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]), prepend=os.pathsep)
-        ray.init(
-            address="local",
-            num_cpus=2,
-            object_store_memory=STORE_BYTES,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            runtime_env={"worker_process_setup_hook": "tests.server.conformance.staged.register"},
-            _temp_dir=folder,
-        )
         try:
+            _start(folder)
             yield
         finally:
+            import ray
             from ray import serve
 
-            serve.shutdown()
+            if ray.is_initialized():
+                serve.shutdown()
             ray.shutdown()
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(folder: str) -> None:
+    import ray
+
+    for tries_left in (2, 1, 0):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=2,
+                object_store_memory=STORE_BYTES,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                runtime_env={"worker_process_setup_hook": "tests.server.conformance.staged.register"},
+                _temp_dir=folder,
+            )
+            return
+        except Exception as error:
+            # Thirty seconds are all that Ray gives its own start, which a busy machine may need.
+            if not tries_left or "timed out during startup" not in str(error):
+                raise
 
 
 def replicas_of(spec: str) -> list[psutil.Process]:

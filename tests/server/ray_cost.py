@@ -16,7 +16,7 @@ from editcritic.server.executors.ray_settings import RaySettings
 from editcritic.server.settings import ServerSettings
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import critic_pb2_grpc
-from editcritic.v1.images import encode_image, encode_mask
+from editcritic.v1.images import encode_mask, raw_image
 from tests.server.on_ray import STORE_BYTES, small_ray
 from tests.server.speaking import Stream
 
@@ -33,8 +33,8 @@ def edit_of(side: int) -> tuple[pb.Edit, pb.Candidate]:
     picture = np.random.default_rng(side).integers(0, 255, (side, side, 3)).astype(np.uint8)
     mask = np.zeros((side, side), np.float32)
     mask[side // 4 : side // 2, side // 4 : side // 2] = 1
-    edit = pb.Edit(source=encode_image(picture, "raw"), denoise_mask=encode_mask(mask))
-    return edit, pb.Candidate(image=encode_image(picture, "raw"))
+    edit = pb.Edit(source=raw_image(picture), denoise_mask=encode_mask(mask))
+    return edit, pb.Candidate(image=raw_image(picture))
 
 
 async def latencies_ms(stub: Any, side: int) -> list[float]:

@@ -9,10 +9,13 @@ import shutil
 import socket
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from editcritic.server.app import SERVICE_NAME
 from editcritic.server.configuration import add_flags, read_configuration
 from editcritic.server.hosting import Hosts
 from editcritic.server.metrics import Metrics
@@ -85,6 +88,74 @@ def test_the_file_of_settings_is_one() -> None:
     add_flags(parser)
     settings = read_configuration(parser.parse_args([f"--config={FOLDER / 'server.toml'}"]), {}).settings()
     assert (settings.metrics_port, settings.log_format) == (9464, "json")
+
+
+def test_the_file_of_settings_for_scale_out_is_one() -> None:
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    settings = read_configuration(parser.parse_args([f"--config={FOLDER / 'ray.toml'}"]), {}).settings()
+    assert settings.executor == "ray"
+    assert settings.ray.of("network").replicas == 2
+    assert settings.ray.of("evidence").replicas == 1
+
+
+def objects(file: str) -> list[dict[str, Any]]:
+    yaml = pytest.importorskip("yaml")
+    return [each for each in yaml.safe_load_all((FOLDER / file).read_text()) if each]
+
+
+def test_the_fronts_of_kubernetes_are_nodes_of_its_ray_cluster(tmp_path: Path) -> None:
+    by_kind = {each["kind"]: each for each in objects("kuberay.yaml")}
+    assert set(by_kind) == {"RayCluster", "ConfigMap", "Deployment", "Service", "NetworkPolicy"}
+    file = tmp_path / "server.toml"
+    file.write_text(by_kind["ConfigMap"]["data"]["server.toml"])
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    settings = read_configuration(parser.parse_args([f"--config={file}"]), {}).settings()
+    assert (settings.executor, settings.ray.address) == ("ray", "auto")
+
+    cluster, pod = by_kind["RayCluster"], by_kind["Deployment"]["spec"]["template"]["spec"]
+    (front,) = pod["containers"]
+    (command,) = front["args"]
+    assert f"--address={cluster['metadata']['name']}-head-svc:6379 --num-cpus=0" in command
+    assert "exec editcritic serve --config /etc/editcritic/server.toml" in command
+    assert settings.grace_s < pod["terminationGracePeriodSeconds"]
+    assert pod["enableServiceLinks"] is False
+    ports = {each["name"]: each["containerPort"] for each in front["ports"]}
+    assert ports == {"grpc": settings.port, "metrics": settings.metrics_port}
+    assert front["startupProbe"]["grpc"]["port"] == front["readinessProbe"]["grpc"]["port"] == settings.port
+    secrets = [each["valueFrom"]["secretKeyRef"]["name"] for each in front["env"] if "valueFrom" in each]
+    assert secrets == [cluster["metadata"]["name"]], "KubeRay names the token's secret after the cluster"
+    groups = [cluster["spec"]["headGroupSpec"], *cluster["spec"]["workerGroupSpecs"]]
+    images = {each["image"] for group in groups for each in group["template"]["spec"]["containers"]}
+    assert images == {front["image"]}, "fronts and replicas are of one version"
+
+
+def test_the_cluster_of_the_manifest_runs_the_ray_that_is_tested() -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    manifest = next(each for each in objects("kuberay.yaml") if each["kind"] == "RayCluster")
+    assert manifest["spec"]["rayVersion"] == metadata.version("ray")
+
+
+def test_envoy_asks_fronts_for_their_health_and_outlasts_their_own_idle_time() -> None:
+    (envoy,) = objects("envoy.yaml")
+    (listener,), (cluster,) = envoy["static_resources"]["listeners"], envoy["static_resources"]["clusters"]
+    (chain,) = listener["filter_chains"]
+    manager = chain["filters"][0]["typed_config"]
+    (route,) = manager["route_config"]["virtual_hosts"][0]["routes"]
+    assert route["route"]["cluster"] == cluster["name"]
+    assert float(manager["stream_idle_timeout"].rstrip("s")) > ServerSettings.idle_timeout_s
+    assert route["route"]["timeout"] == "0s", "a stream has no length"
+    assert cluster["lb_policy"] == "LEAST_REQUEST"
+    assert cluster["health_checks"][0]["grpc_health_check"]["service_name"] == SERVICE_NAME
+    (endpoint,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    address = endpoint["endpoint"]["address"]["socket_address"]
+    service = next(each for each in objects("kuberay.yaml") if each["kind"] == "Service")
+    assert address["address"] == service["metadata"]["name"]
+    assert address["port_value"] == ServerSettings.port
+    assert service["spec"]["clusterIP"] == "None", "Envoy has to see each front"
+    bounds = cluster["circuit_breakers"]["thresholds"][0]
+    assert bounds["max_requests"] >= ServerSettings.max_streams, "an open stream counts as a request"
 
 
 def test_the_container_sets_only_settings_that_there_are_and_runs_as_nobody_special() -> None:

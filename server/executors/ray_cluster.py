@@ -115,14 +115,14 @@ class RayCluster:
         from ray import serve
 
         if not ray.is_initialized():
-            self._has_connected, self._is_ours = True, self._ray.address is None
             own = {"object_store_memory": self._ray.object_store_bytes, "include_dashboard": False}
             ray.init(
                 address=self._ray.address or "local",
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                **(own if self._is_ours else {}),
+                **({} if self._ray.address else own),
             )
+            self._has_connected, self._is_ours = True, self._ray.address is None
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         # The front is ours: no proxy of Serve's listens anywhere.
         serve.start(proxy_location="Disabled")
@@ -174,8 +174,15 @@ class RayCluster:
 
         options = deployment_options(own)
         deployment = serve.deployment(CriticReplica, name=critic_name(spec), **options)
-        described = deployment_fingerprint(own)
-        return deployment.bind(spec, own.max_prepared_bytes, self._settings.warm_up, described)
+        # Nobody waits any more after half of it.
+        stuck_after_s = 2 * self._settings.max_budget_s
+        return deployment.bind(
+            spec,
+            max_prepared_bytes=own.max_prepared_bytes,
+            warm_up=self._settings.warm_up,
+            stuck_after_s=stuck_after_s,
+            fingerprint=deployment_fingerprint(own),
+        )
 
 
 def application_name(spec: str) -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,25 +45,42 @@ class CriticReplica:
         spec: the critic's full name.
         max_prepared_bytes: of edits that are kept prepared; the least recently used goes first.
         warm_up: judge a small edit before the first caller's.
+        stuck_after_s: a call into the critic that lasts longer has hung.
         fingerprint: of the settings that it was deployed with.
 
     Raises:
         EditCriticError: the critic cannot be loaded; Serve tries again, then gives up.
     """
 
-    def __init__(self, spec: str, max_prepared_bytes: int, warm_up: bool, fingerprint: str) -> None:
+    def __init__(
+        self, spec: str, max_prepared_bytes: int, warm_up: bool, stuck_after_s: float, fingerprint: str
+    ) -> None:
         self._critic = load_critic(spec)
         self._max_bytes, self._fingerprint = max_prepared_bytes, fingerprint
+        self._stuck_after_s, self._probed = stuck_after_s, 0.0
+        self._probe: Future[None] | None = None
         # One call at a time, which has the cores or the GPU that were set aside for this process to itself.
-        pool = ThreadPoolExecutor(1, thread_name_prefix="critic")
-        self._executor = LocalExecutor(self._critic, pool)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="critic")
+        self._executor = LocalExecutor(self._critic, self._pool)
         self._edits: OrderedDict[str, asyncio.Future[_Opened]] = OrderedDict()
         if warm_up:
             _warm_up(self._critic)
 
     async def description(self) -> tuple[bytes, str]:
         """The critic's `CriticInfo`, serialized, and the fingerprint of the deployment."""
-        return self._critic.info.SerializeToString(), self._fingerprint
+        info: bytes = self._critic.info.SerializeToString()
+        return info, self._fingerprint
+
+    async def check_health(self) -> None:
+        """Asked by Serve, which replaces the replica when this raises.
+
+        Raises:
+            RuntimeError: a call has hung; a thread cannot be stopped, a process can.
+        """
+        if self._probe is None or self._probe.done():
+            self._probe, self._probed = self._pool.submit(_nothing), time.monotonic()
+        elif time.monotonic() - self._probed > self._stuck_after_s:
+            raise RuntimeError(f"the critic has not come back for {self._stuck_after_s:.0f} s")
 
     async def prepare(self, key: str, held: Sequence[Any]) -> bytes:
         """Prepare an edit of the object store. Empty, or why the critic refuses it as a serialized status."""
@@ -135,6 +153,10 @@ class CriticReplica:
                 return
             del self._edits[key]
             excess -= byte_count
+
+
+def _nothing() -> None:
+    pass
 
 
 def _own(edit: DecodedEdit) -> DecodedEdit:

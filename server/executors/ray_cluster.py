@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 import logging
 import os
+import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -71,8 +73,9 @@ class RayCluster:
             SettingsError: Ray cannot be started, or the cluster is not there.
         """
         try:
-            # Not on the main thread, where Ray would take SIGTERM for itself.
+            # Its start takes seconds, in which the server says that it is not ready yet.
             await asyncio.to_thread(self._connect)
+            _take_back_sigterm()
         # Ray has no class of its own for a start that failed.
         except Exception as error:
             if self._ray.address is None:
@@ -215,6 +218,16 @@ def deployment_fingerprint(own: RaySettings) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _take_back_sigterm() -> None:
+    """Ray's library has SIGTERM abort the process; it is to drain the server as before."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is threading.main_thread() and handler is not None:
+        # Python still knows its own handler, and puts it in place again.
+        signal.signal(signal.SIGTERM, handler)
+        if hasattr(signal, "siginterrupt"):
+            signal.siginterrupt(signal.SIGTERM, False)
 
 
 def _wait_until_it_runs(name: str, timeout_s: float) -> None:

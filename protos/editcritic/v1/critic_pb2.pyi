@@ -403,6 +403,42 @@ VERDICT_KIND_REVERTED: VerdictKind.ValueType  # 4
 """Took it, then undid it."""
 global___VerdictKind = VerdictKind
 
+class _CriticState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _CriticStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_CriticState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    CRITIC_STATE_UNSPECIFIED: _CriticState.ValueType  # 0
+    """Not set; servers before this field."""
+    CRITIC_STATE_AWAKE: _CriticState.ValueType  # 1
+    """It judges at once."""
+    CRITIC_STATE_ASLEEP: _CriticState.ValueType  # 2
+    """Its model was released, as nobody asked for a while; the next edit wakes it and waits for that."""
+    CRITIC_STATE_WAKING: _CriticState.ValueType  # 3
+    """Its model is being loaded, after sleep or because its process ended; edits wait."""
+    CRITIC_STATE_FAILING: _CriticState.ValueType  # 4
+    """Its process ended too often in a row. Edits are refused with UNAVAILABLE until it could be started again, which the
+    server keeps trying.
+    """
+
+class CriticState(_CriticState, metaclass=_CriticStateEnumTypeWrapper):
+    """What a critic is doing."""
+
+CRITIC_STATE_UNSPECIFIED: CriticState.ValueType  # 0
+"""Not set; servers before this field."""
+CRITIC_STATE_AWAKE: CriticState.ValueType  # 1
+"""It judges at once."""
+CRITIC_STATE_ASLEEP: CriticState.ValueType  # 2
+"""Its model was released, as nobody asked for a while; the next edit wakes it and waits for that."""
+CRITIC_STATE_WAKING: CriticState.ValueType  # 3
+"""Its model is being loaded, after sleep or because its process ended; edits wait."""
+CRITIC_STATE_FAILING: CriticState.ValueType  # 4
+"""Its process ended too often in a row. Edits are refused with UNAVAILABLE until it could be started again, which the
+server keeps trying.
+"""
+global___CriticState = CriticState
+
 class _Priority:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -1945,6 +1981,7 @@ class CriticInfo(google.protobuf.message.Message):
     JUDGES_PREVIEWS_FIELD_NUMBER: builtins.int
     DEVICE_FIELD_NUMBER: builtins.int
     BATCH_COUNT_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
     @property
     def identity(self) -> global___CriticIdentity:
         """Name, version, calibration and meaning."""
@@ -1962,6 +1999,8 @@ class CriticInfo(google.protobuf.message.Message):
     """Where it runs, for example "cpu" or "cuda:0"."""
     batch_count: builtins.int
     """Candidates that it judges together at a gain, 2 or more; 0 when it judges one by one."""
+    state: global___CriticState.ValueType
+    """Whether its model is in memory. A critic that sleeps can be asked like any other."""
     def __init__(
         self,
         *,
@@ -1972,9 +2011,10 @@ class CriticInfo(google.protobuf.message.Message):
         judges_previews: builtins.bool = ...,
         device: builtins.str = ...,
         batch_count: builtins.int = ...,
+        state: global___CriticState.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["identity", b"identity"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["batch_count", b"batch_count", "defect_kinds", b"defect_kinds", "description", b"description", "device", b"device", "dimensions", b"dimensions", "identity", b"identity", "judges_previews", b"judges_previews"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["batch_count", b"batch_count", "defect_kinds", b"defect_kinds", "description", b"description", "device", b"device", "dimensions", b"dimensions", "identity", b"identity", "judges_previews", b"judges_previews", "state", b"state"]) -> None: ...
 
 global___CriticInfo = CriticInfo
 

@@ -13,7 +13,7 @@ from editcritic.v1.errors import InvalidInput
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["check_quantisable", "place_for", "refuse_missing", "type_for"]
+__all__ = ["check_quantisable", "place_for", "refuse_missing", "type_for", "type_option"]
 
 
 def place_for(device: str) -> str:
@@ -42,6 +42,17 @@ def type_for(options: LoadOptions, place: str) -> torch.dtype:
         torch, options.dtype or ("bfloat16" if place.startswith("cuda") else "float32")
     )
     return chosen
+
+
+def type_option(kind: torch.dtype) -> dict[str, Any]:
+    """How the installed transformers, which may be an older one in a critic's own process, is told the numbers.
+
+    The argument of `from_pretrained` is `dtype` since 4.56 (huggingface/transformers#39782), `torch_dtype` before.
+    """
+    import transformers
+
+    major, minor = (int(part) for part in str(transformers.__version__).split(".")[:2])
+    return {"dtype" if (major, minor) >= (4, 56) else "torch_dtype": kind}
 
 
 def check_quantisable(place: str) -> None:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from editcritic.server.critics.placement import place_for, refuse_missing
+from editcritic.server.critics.placement import place_for, refuse_missing, type_option
 from editcritic.server.critics.spec import AS_IT_IS, LoadOptions
 from editcritic.v1.errors import InvalidInput
 
@@ -110,7 +110,7 @@ def _load(name: str, kind: torch.dtype) -> tuple[Any, Any, Any]:
     options = {"local_files_only": here, "trust_remote_code": False}
     try:
         model, loaded = AutoModel.from_pretrained(
-            name, use_safetensors=True, dtype=kind, output_loading_info=True, **options
+            name, use_safetensors=True, output_loading_info=True, **type_option(kind), **options
         )
         parts = [kind.from_pretrained(name, **options) for kind in (AutoTokenizer, AutoImageProcessor)]
     except (OSError, ValueError, KeyError) as error:

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from editcritic.server.critics.placement import check_quantisable, place_for, refuse_missing, type_for
+from editcritic.server.critics.placement import (
+    check_quantisable,
+    place_for,
+    refuse_missing,
+    type_for,
+    type_option,
+)
 from editcritic.server.critics.spec import AS_IT_IS, LoadOptions
 from editcritic.v1.errors import InvalidInput, ServerFault
 
@@ -213,9 +219,9 @@ def _numbers(options: LoadOptions, place: str) -> dict[str, Any]:
     """What `from_pretrained` is told of them; quantised weights are put in their place while they are read."""
     kind = type_for(options, place)
     if not options.bits:
-        return {"dtype": kind}
+        return type_option(kind)
     check_quantisable(place)
     from transformers import BitsAndBytesConfig
 
     quantised = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=kind)
-    return {"dtype": kind, "quantization_config": quantised, "device_map": {"": place}}
+    return {**type_option(kind), "quantization_config": quantised, "device_map": {"": place}}

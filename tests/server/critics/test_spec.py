@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import transformers
 from editcritic.server.critics import check_spec, critic_name, load_critic
 from editcritic.server.critics.multimodal import model as loading
 from editcritic.server.critics.multimodal.model import open_model
+from editcritic.server.critics.placement import type_option
 from editcritic.server.critics.spec import LoadOptions, parse_spec
 from editcritic.server.settings import ServerSettings, SettingsError
 from editcritic.v1.errors import InvalidInput, NotFound
@@ -140,3 +143,14 @@ def test_four_bits_are_read_into_their_place(monkeypatch: pytest.MonkeyPatch, tm
     assert (numbers.bnb_4bit_quant_type, numbers.bnb_4bit_compute_dtype) == ("nf4", torch.float16)
     assert asked["use_safetensors"]
     assert not asked["trust_remote_code"]
+
+
+@pytest.mark.parametrize(
+    ("version", "name"),
+    [("4.37.2", "torch_dtype"), ("4.55.4", "torch_dtype"), ("4.56.0", "dtype"), ("5.0.0rc1", "dtype")],
+)
+def test_an_older_transformers_is_told_the_numbers_in_its_own_words(
+    monkeypatch: pytest.MonkeyPatch, version: str, name: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", types.SimpleNamespace(__version__=version))
+    assert type_option(torch.float16) == {name: torch.float16}

@@ -57,6 +57,9 @@ class CriticServer:
         self.settings = settings
         self.address = ""
         self._factories = tuple(services)
+        self._is_started = False
+        self._service_names: tuple[str, ...] = ()
+        self._ready_critics: frozenset[str] = frozenset()
         self._hosts = Hosts(settings)
         self._hosts.tell_health = self._tell_health
         self.operations = Operations(self._hosts)
@@ -99,14 +102,12 @@ class CriticServer:
         reflection.enable_server_reflection(names, self._server)
         self.address = f"{_bracketed(self.settings.host)}:{self._listen()}"
         self.operations.start(lambda: self._service.open_streams)
-        for name in ("", SERVICE_NAME, *further):
-            await self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._service_names = (SERVICE_NAME, *further)
+        await self._tell_whole_health()
         await self._server.start()
         await self._hosts.load()
-        serving = health_pb2.HealthCheckResponse.SERVING
-        ready = serving if self._hosts.infos() else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", SERVICE_NAME, *further):
-            await self._health.set(name, ready)
+        self._is_started = True
+        await self._tell_whole_health()
         _log.info("listening on %s, critics: %s", self.address, ", ".join(self.settings.critics))
 
     async def stop(self, grace_s: float | None = None) -> None:
@@ -131,6 +132,14 @@ class CriticServer:
     async def _tell_health(self, critic: str, is_ready: bool) -> None:
         states = health_pb2.HealthCheckResponse
         await self._health.set(f"{SERVICE_NAME}/{critic}", states.SERVING if is_ready else states.NOT_SERVING)
+        self._ready_critics = self._ready_critics - {critic} | ({critic} if is_ready else set())
+        if self._is_started:
+            await self._tell_whole_health()
+
+    async def _tell_whole_health(self) -> None:
+        states = health_pb2.HealthCheckResponse
+        for name in ("", *self._service_names):
+            await self._health.set(name, states.SERVING if self._ready_critics else states.NOT_SERVING)
 
     async def wait(self) -> None:
         """Return once the server has stopped."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from editcritic.server.critic_hosting import hosting_texts
 from editcritic.server.executors.ray_settings import RaySettings
 from editcritic.server.setting_keys import ENVIRONMENT_PREFIX, Key, setting_keys
 from editcritic.server.settings import ServerSettings, SettingsError
@@ -114,9 +115,10 @@ def read_configuration(arguments: argparse.Namespace, environment: Mapping[str, 
 
 def _from_file(keys: Iterable[Key], path: Path) -> dict[Key, tuple[Any, str]]:
     try:
-        given = dict(_flattened(tomllib.loads(path.read_text(encoding="utf-8"))))
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SettingsError(f"the file of settings {path} cannot be read: {error}") from error
+    given = dict(_flattened(_with_hosting(table, path)))
     by_name = {key.in_file: key for key in keys}
     _check_known(given, by_name, f"file {path}")
     found = {}
@@ -127,6 +129,17 @@ def _from_file(keys: Iterable[Key], path: Path) -> dict[Key, tuple[Any, str]]:
         except ValueError as error:
             raise SettingsError(f"{source}: {name} is {value!r}; it must be {error}") from error
     return found
+
+
+def _with_hosting(table: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Tables of critics, which have names of their own, as the texts that the setting consists of."""
+    hosting = table.get("hosting")
+    if not isinstance(hosting, dict):
+        return table
+    try:
+        return {**table, "hosting": hosting_texts(hosting, path.parent)}
+    except ValueError as error:
+        raise SettingsError(f"file {path}: {error}") from error
 
 
 def _flattened(table: Mapping[str, Any], group: str = "") -> Iterable[tuple[str, Any]]:

@@ -8,13 +8,14 @@ import uuid
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from editcritic.server.admission import NOBODY, Admission, Party
 from editcritic.server.batch_size import BatchSize
 from editcritic.server.batcher import Batcher, Executor
+from editcritic.server.critic_hosting import IN_SERVER
 from editcritic.server.critics import check_spec, critic_name, load_critic
-from editcritic.server.critics.base import Critic
 from editcritic.server.decoders import IN_PROCESS, Decoder
 from editcritic.server.decoding import (
     check_id,
@@ -23,7 +24,9 @@ from editcritic.server.decoding import (
     decoded_byte_count,
 )
 from editcritic.server.device import Device, Devices
+from editcritic.server.executors.hosted import Vitals
 from editcritic.server.executors.local import LocalExecutor
+from editcritic.server.executors.opening import hosted_executor
 from editcritic.server.executors.ray_cluster import RayCluster
 from editcritic.server.kept import EditStore, KeptEdit, RecentCritiques, edit_sha256
 from editcritic.server.observing import ObservedExecutor, Observers
@@ -43,11 +46,11 @@ _DECODING_THREADS = 2
 LOADING_RETRY_S = 2.0
 
 
-async def _tell_nobody(_name: str, _is_ready: bool) -> None:
+async def _nothing() -> None:
     pass
 
 
-async def _let_go_of_nothing() -> None:
+async def _tell_nobody(_name: str, _is_ready: bool) -> None:
     pass
 
 
@@ -61,6 +64,8 @@ class CriticHost:
         spec: what it was loaded as.
         load_number: of the server's loads, from 1.
         edits: those that are open with it.
+        vitals: of a model that comes and goes.
+        release: lets go of what the batcher's executor holds in this process, once nothing runs.
         let_go: leave what it has beyond this process.
     """
 
@@ -69,12 +74,19 @@ class CriticHost:
     spec: str = ""
     load_number: int = 0
     edits: set[OpenedEdit] = field(default_factory=set)
-    let_go: Callable[[], Awaitable[None]] = _let_go_of_nothing
+    vitals: Vitals = field(default_factory=Vitals)
+    release: Callable[[], Awaitable[None]] = _nothing
+    let_go: Callable[[], Awaitable[None]] = _nothing
 
     @property
     def key(self) -> str:
         """Tells it from every other, also from what was loaded under the same name before."""
         return f"{self.info.identity.name}#{self.load_number}"
+
+    async def close(self) -> None:
+        """Stop what runs, and let go of the model. Safe to call twice."""
+        await self.batcher.close()
+        await self.release()
 
 
 class Hosts:
@@ -110,6 +122,7 @@ class Hosts:
         self._leaving: dict[CriticHost, asyncio.Task[None]] = {}
         self._load_count = 0
         self._cluster = _cluster(settings)
+        self._telling: set[asyncio.Future[None]] = set()
 
     async def load(self) -> None:
         """Load every critic of the settings. One that fails is logged and left out; the others serve.
@@ -142,7 +155,7 @@ class Hosts:
             try:
                 await (warm_up(host) if self.settings.warm_up else asyncio.sleep(0))
             except BaseException:
-                await host.batcher.close()
+                await host.close()
                 await host.let_go()
                 raise
         finally:
@@ -186,7 +199,7 @@ class Hosts:
         for task in list(self._leaving.values()):
             task.cancel()
         for host in (*self._by_name.values(), *self._leaving):
-            await host.batcher.close()
+            await host.close()
         if self._cluster is not None:
             await self._cluster.close()
         for pool in (self._decoding, *self._judging.values()):
@@ -237,27 +250,48 @@ class Hosts:
     async def _loaded(self, spec: str) -> CriticHost:
         if self._cluster is not None:
             remote = await self._cluster.open(spec)
-            self._load_count += 1
-            batcher = self._batcher(remote.info, remote.executor, Device(remote.places))
-            return CriticHost(remote.info, batcher, spec, self._load_count, let_go=remote.let_go)
-        critic = await asyncio.to_thread(load_critic, spec)
-        self._load_count += 1
-        return self._hosted(critic, spec)
+            remote.info.state = pb.CRITIC_STATE_AWAKE
+            places = Device(remote.places)
+            return self._host(spec, remote.info, remote.executor, places, let_go=remote.let_go)
+        hosting = self.settings.hosting_of(critic_name(spec))
+        if hosting == IN_SERVER:
+            critic = await asyncio.to_thread(load_critic, spec)
+            info = pb.CriticInfo()
+            info.CopyFrom(critic.info)
+            info.state = pb.CRITIC_STATE_AWAKE
+            executor = LocalExecutor(critic, self._pool(info.device))
+            return self._host(spec, info, executor, self.devices.device(info.device))
+        hosted = hosted_executor(spec, hosting, self.settings, self.devices, self._pool)
+        await hosted.start()
+        # It takes its turns on the device itself, as it would hold a place while its model is loaded.
+        lane = Device(self.devices.device(hosted.info.device).places)
+        host = self._host(spec, hosted.info, hosted, lane, vitals=hosted.vitals, release=hosted.close)
+        hosted.on_health = partial(self._health_changed, host)
+        return host
 
-    def _hosted(self, critic: Critic, spec: str) -> CriticHost:
-        info = critic.info
-        device = self.devices.device(info.device)
-        pool = self._judging.setdefault(
-            info.device, ThreadPoolExecutor(device.places, thread_name_prefix=f"critic-{info.device}")
-        )
-        batcher = self._batcher(info, LocalExecutor(critic, pool), device)
-        return CriticHost(info, batcher, spec, self._load_count)
-
-    def _batcher(self, info: pb.CriticInfo, executor: Executor, device: Device) -> Batcher:
+    def _host(
+        self, spec: str, info: pb.CriticInfo, executor: Executor, device: Device, **more: Any
+    ) -> CriticHost:
         settings = self.settings
+        self._load_count += 1
         size = BatchSize(min(settings.max_batch, info.batch_count), settings.batch_target_s)
         observed = ObservedExecutor(executor, info.identity.name, self.observer)
-        return Batcher(observed, device, size, settings.batch_wait_s)
+        batcher = Batcher(observed, device, size, settings.batch_wait_s)
+        return CriticHost(info, batcher, spec, self._load_count, **more)
+
+    def _pool(self, device: str) -> ThreadPoolExecutor:
+        """The threads that judge on a device."""
+        if device not in self._judging:
+            places = self.devices.device(device).places
+            self._judging[device] = ThreadPoolExecutor(places, thread_name_prefix=f"critic-{device}")
+        return self._judging[device]
+
+    def _health_changed(self, host: CriticHost, is_ready: bool) -> None:
+        name = host.info.identity.name
+        if self._by_name.get(name) is host:
+            telling = asyncio.ensure_future(self.tell_health(name, is_ready))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
 
     async def open(
         self, edit: pb.Edit, options: pb.CritiqueOptions, caller: Party = NOBODY, *, remembers: bool = False

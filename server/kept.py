@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from editcritic.server.admission import NOBODY, Admission, Party
 from editcritic.server.batcher import Batcher
 from editcritic.server.critics.base import DecodedEdit
+from editcritic.server.executors.memory import held_byte_count
 from editcritic.v1 import critic_pb2 as pb
 
-__all__ = ["EditStore", "KeptEdit", "RecentCritiques", "critique_key", "edit_sha256", "held_byte_count"]
+__all__ = ["EditStore", "KeptEdit", "RecentCritiques", "critique_key", "edit_sha256"]
 
 
 def edit_sha256(edit: pb.Edit) -> bytes:
@@ -43,27 +44,6 @@ def critique_key(
     digest = hashlib.sha256(repr((*edit_key, told)).encode())
     digest.update(candidate.SerializeToString(deterministic=True))
     return digest.digest()
-
-
-def held_byte_count(value: Any, seen: set[int] | None = None) -> int:
-    """Bytes of the arrays and tensors that a value holds, each counted once."""
-    seen = set() if seen is None else seen
-    if id(value) in seen:
-        return 0
-    seen.add(id(value))
-    byte_count = getattr(value, "nbytes", None)
-    if isinstance(byte_count, int):
-        return byte_count
-    return sum(held_byte_count(part, seen) for part in _parts(value))
-
-
-def _parts(value: Any) -> Iterator[Any]:
-    if isinstance(value, Mapping):
-        yield from value.values()
-    elif isinstance(value, (list, tuple)):
-        yield from value
-    elif is_dataclass(value):
-        yield from (getattr(value, each.name) for each in fields(value))
 
 
 @dataclass(eq=False)

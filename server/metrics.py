@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, start_http_server
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from editcritic.server.callers import current_caller
@@ -177,7 +177,7 @@ class _State(Collector):
     def __init__(self, hosts: Hosts, open_streams: Callable[[], int], metrics: Metrics) -> None:
         self._hosts, self._open_streams, self._metrics = hosts, open_streams, metrics
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         admission, settings = self._hosts.admission, self._hosts.settings
         for name, told, value in (
             ("queue_items", "Candidates that wait and run, over all critics.", admission.count),
@@ -189,7 +189,33 @@ class _State(Collector):
         ):
             yield GaugeMetricFamily(f"editcritic_{name}", told, value)
         yield from self._of_critics()
+        yield from self._of_processes()
         yield _device_memory()
+
+    def _of_processes(self) -> Iterable[Metric]:
+        state = GaugeMetricFamily(
+            "editcritic_critic_state", "1 for what a critic is doing.", labels=["critic", "state"]
+        )
+        wakes = CounterMetricFamily(
+            "editcritic_critic_wakes", "Times that a model came back after sleep.", labels=["critic"]
+        )
+        ends = CounterMetricFamily(
+            "editcritic_worker_ends",
+            "Processes of critics that ended and were not told to.",
+            labels=["critic", "cause"],
+        )
+        memory = GaugeMetricFamily(
+            "editcritic_worker_memory_bytes", "Memory that a critic's own process holds.", labels=["critic"]
+        )
+        for host in self._hosts.all():
+            name, vitals = host.info.identity.name, host.vitals
+            for number, told in _state_names().items():
+                state.add_metric([name, told], int(host.info.state == number))
+            wakes.add_metric([name], vitals.wakes)
+            memory.add_metric([name], vitals.byte_count())
+            for cause, count in vitals.ends.items():
+                ends.add_metric([name, cause], count)
+        return state, wakes, ends, memory
 
     def _of_critics(self) -> Iterable[GaugeMetricFamily]:
         waiting = GaugeMetricFamily(
@@ -208,10 +234,20 @@ class _State(Collector):
         for host in self._hosts.all():
             identity = host.info.identity
             waiting.add_metric([identity.name], host.batcher.waiting_count)
-            ready.add_metric([identity.name, identity.version], 1)
+            ready.add_metric(
+                [identity.name, identity.version], int(host.info.state != pb.CRITIC_STATE_FAILING)
+            )
         for labels, each in list(self._metrics.drift.items()):
             drift.add_metric(labels, each.index())
         return waiting, ready, drift
+
+
+def _state_names() -> dict[int, str]:
+    return {
+        number: name.removeprefix("CRITIC_STATE_").lower()
+        for name, number in pb.CriticState.items()
+        if number
+    }
 
 
 def _device_memory() -> GaugeMetricFamily:

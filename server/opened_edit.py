@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from editcritic.server.admission import Party
@@ -20,7 +21,7 @@ from editcritic.server.kept import KeptEdit, critique_key
 from editcritic.server.observing import observed_item
 from editcritic.server.queueing import Ticket
 from editcritic.v1 import critic_pb2 as pb
-from editcritic.v1.errors import DeadlineExceeded
+from editcritic.v1.errors import DeadlineExceeded, ServerUnavailable
 
 if TYPE_CHECKING:
     from editcritic.server.hosting import CriticHost, Hosts
@@ -57,7 +58,8 @@ class OpenedEdit:
         self._leaving.callback(hosts.edits.close, kept)
         host.edits.add(self)
         self._leaving.callback(host.edits.discard, self)
-        self._prepared = kept.prepare(host.key, host.batcher)
+        self._prepare = partial(kept.prepare, host.key, host.batcher)
+        self._prepared = self._prepare()
         told = options.SerializeToString(deterministic=True)
         self._key = (caller.tenant, name, kept.sha256, host.key, told) if remembers else ()
 
@@ -140,6 +142,9 @@ class OpenedEdit:
         self, decoded: DecodedCandidate, deadline: float, on_ticket: Callable[[Ticket], None]
     ) -> pb.Critique:
         began = time.monotonic()
+        if self._prepared.done() and isinstance(self._prepared.exception(), ServerUnavailable):
+            # A critic that could not be woken may be by now.
+            self._prepared = self._prepare()
         # Shielded: one candidate that gives up must not take the preparation from the others.
         prepared = await asyncio.shield(self._prepared)
         prepare_s = time.monotonic() - began

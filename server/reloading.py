@@ -40,7 +40,7 @@ async def retire(host: CriticHost) -> None:
     """Wait until the last edit of a critic is closed, then let go of it and of its memory."""
     while host.edits or not host.batcher.is_idle:
         await asyncio.sleep(_LOOK_EVERY_S)
-    await host.batcher.close()
+    await host.close()
     await host.let_go()
     # Models hold cycles, and gigabytes; they are not to wait for the collector's own time.
     await asyncio.to_thread(_free)

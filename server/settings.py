@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from editcritic.server.critic_hosting import IN_SERVER, CriticHosting, parse_hosting
 from editcritic.server.critics import CRITICS, DEFAULT_CRITIC, check_spec, critic_name
 from editcritic.server.executors.ray_settings import RaySettings
 from editcritic.v1 import critic_pb2 as pb
@@ -43,6 +44,8 @@ class ServerSettings:
         batch_target_s: time that a batch may take; batches shrink until they keep it.
         batch_wait_s: longest time that a batch waits, on a free device, for candidates that are being decoded.
         executor: where critics run: local, in threads of this process, or ray, in replicas of Ray Serve.
+        hosting: how critics are hosted, NAME?isolation=process&python=/opt/q/bin/python&memory=24GiB&sleep_after=600,
+            with commas between them; in a file also as tables [hosting.NAME]. See `server.critic_hosting`.
         images: what may be decoded.
         ray: how critics are spread over Ray, for that executor.
         max_message_bytes: largest request; a source, a candidate and their masks fit in.
@@ -91,6 +94,7 @@ class ServerSettings:
     batch_target_s: float = 0.2
     batch_wait_s: float = 0.002
     executor: Literal["local", "ray"] = "local"
+    hosting: tuple[str, ...] = ()
     images: ImageLimits = field(default_factory=ImageLimits)
     ray: RaySettings = field(default_factory=RaySettings)
     max_message_bytes: int = 48 * 2**20
@@ -127,6 +131,7 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         self._check_critics()
+        self._check_hosting()
         self._check_secrets()
         self._check_address()
         if self.decoder_workers and os.name != "posix":
@@ -146,6 +151,27 @@ class ServerSettings:
                 self.ray.of(critic_name(spec))
         except (EditCriticError, ValueError) as error:
             raise SettingsError(str(error)) from error
+
+    def _check_hosting(self) -> None:
+        try:
+            hosted = parse_hosting(self.hosting)
+        except ValueError as error:
+            raise SettingsError(f"hosting: {error}") from error
+        if hosted and self.executor == "ray":
+            raise SettingsError(
+                "hosting: with the executor ray, Ray hosts the critics; leave it out, or set ray's own"
+            )
+        unknown = [name for name in hosted if name not in CRITICS]
+        if unknown:
+            raise SettingsError(f"hosting: unknown critics {unknown}; known are {', '.join(CRITICS)}")
+        if os.name != "posix" and any(each.isolation == "process" for each in hosted.values()):
+            raise SettingsError("hosting: critics run in processes of their own on Linux and macOS only")
+        if not Path("/proc/self/status").exists() and any(each.memory_bytes for each in hosted.values()):
+            raise SettingsError("hosting: a process's memory can be bounded on Linux only; leave memory")
+
+    def hosting_of(self, critic: str) -> CriticHosting:
+        """How the critic of that name is hosted."""
+        return parse_hosting(self.hosting).get(critic, IN_SERVER)
 
     def _check_secrets(self) -> None:
         if (self.tls_cert_path is None) != (self.tls_key_path is None):

@@ -13,6 +13,7 @@ from editcritic.plugin.channels import DEFAULT_ADDRESS, error_from_rpc
 from editcritic.plugin.cli.console import command, stdout
 from editcritic.plugin.cli.inputs import named_endpoint
 from editcritic.v1 import admin_pb2, admin_pb2_grpc
+from editcritic.v1 import critic_pb2 as pb
 
 __all__ = ["critics"]
 
@@ -29,10 +30,11 @@ _Server = Annotated[str, typer.Option("--server", envvar="EDITCRITIC_SERVER", he
 def _list(server: _Server = DEFAULT_ADDRESS) -> None:
     """What is in memory."""
     answer = _ask(server, lambda stub: stub.ListLoadedCritics, admin_pb2.ListLoadedCriticsRequest())
-    table = Table("critic", "version", "loaded as", "new edits", "open edits")
+    table = Table("critic", "version", "loaded as", "state", "new edits", "open edits")
     for each in answer.critics:
         identity, current = each.info.identity, "yes" if each.is_current else "no"
-        table.add_row(identity.name, identity.version, each.spec, current, str(each.open_edit_count))
+        state = pb.CriticState.Name(each.info.state).removeprefix("CRITIC_STATE_").lower()
+        table.add_row(identity.name, identity.version, each.spec, state, current, str(each.open_edit_count))
     stdout.print(table)
 
 

@@ -1,10 +1,15 @@
-"""What a device that ran out of memory looks like, and what can be done about it."""
+"""Memory: what values and processes hold, what a lack of it looks like, and what can be done about it."""
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
 
-__all__ = ["free_device_memory", "is_out_of_memory"]
+__all__ = ["free_device_memory", "held_byte_count", "is_out_of_memory", "process_byte_count"]
 
 _SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -21,3 +26,36 @@ def free_device_memory() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+
+
+def process_byte_count(process_id: int) -> int:
+    """Memory that a process holds for itself, swapped out or not, in bytes; 0 where that cannot be told.
+
+    Pages of files that it maps, such as weights, are left out: the kernel takes them back when it needs room.
+    """
+    try:
+        told = Path(f"/proc/{process_id}/status").read_text()
+    except OSError:
+        return 0
+    return 1024 * sum(map(int, re.findall(r"^(?:RssAnon|RssShmem|VmSwap):\s+(\d+) kB", told, re.MULTILINE)))
+
+
+def held_byte_count(value: Any, seen: set[int] | None = None) -> int:
+    """Bytes of the arrays and tensors that a value holds, each counted once."""
+    seen = set() if seen is None else seen
+    if id(value) in seen:
+        return 0
+    seen.add(id(value))
+    byte_count = getattr(value, "nbytes", None)
+    if isinstance(byte_count, int):
+        return byte_count
+    return sum(held_byte_count(part, seen) for part in _parts(value))
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        yield from value.values()
+    elif isinstance(value, (list, tuple)):
+        yield from value
+    elif is_dataclass(value):
+        yield from (getattr(value, each.name) for each in fields(value))

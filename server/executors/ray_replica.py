@@ -21,8 +21,8 @@ import numpy as np
 from editcritic.server.critics import load_critic
 from editcritic.server.critics.base import Critic, CritiqueTask, DecodedEdit, Outcome
 from editcritic.server.executors.local import LocalExecutor
+from editcritic.server.executors.memory import held_byte_count
 from editcritic.server.executors.ray_wire import Reply, SentTask, told
-from editcritic.server.kept import held_byte_count
 from editcritic.server.reloading import first_edit
 from editcritic.v1.errors import EditCriticError
 
@@ -87,7 +87,8 @@ class CriticReplica:
         try:
             await self._open(key, held)
         except EditCriticError as error:
-            return error.to_status().SerializeToString()
+            refusal: bytes = error.to_status().SerializeToString()
+            return refusal
         return b""
 
     async def critique(self, sent: Sequence[SentTask], held: Mapping[str, Sequence[Any]]) -> list[Reply]:

@@ -125,7 +125,9 @@ def test_status_tells_by_its_exit_code(server: tuple[str, str]) -> None:
 
 def test_critics_are_listed_loaded_and_unloaded(server: tuple[str, str]) -> None:
     address, _ = server
-    assert "evidence" in run("critics", "list", server=address).stdout
+    listed = run("critics", "list", server=address).stdout
+    assert "evidence" in listed
+    assert "awake" in listed
     assert run("critics", "unload", "evidence", server=address).returncode == 0
     assert run("status", "--critic=evidence", server=address).returncode == 1
     loaded = run("critics", "load", "evidence", server=address)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from editcritic.server.configuration import Configuration, add_flags, read_configuration
+from editcritic.server.critic_hosting import CriticHosting
 from editcritic.server.setting_keys import setting_keys
 from editcritic.server.settings import ServerSettings, SettingsError
 
@@ -118,3 +119,58 @@ def test_the_command_prints_the_configuration_and_ends() -> None:
 def test_an_embedded_server_leaves_the_environment_to_the_one_that_it_was_meant_for() -> None:
     done = server("--print-config", "--embedded", EDITCRITIC_SERVE_METRICS_PORT="9464")
     assert 'metrics_port = ""  # default' in done.stdout
+
+
+def test_a_critics_table_means_what_its_text_means(tmp_path: Path) -> None:
+    python = tmp_path / "bin" / "python, old"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+    file = tmp_path / "server.toml"
+    file.write_text(
+        'critics = ["dummy", "evidence"]\n[hosting.dummy]\nisolation = "process"\n'
+        'python = "bin/python, old"\nmemory = "1.5 GiB"\nsleep_after = 600\n[hosting.evidence]\nsleep_after = 2.5\n'
+    )
+    found = configuration(f"--config={file}")
+    expected = CriticHosting("process", str(python), 3 * 2**29, 600.0)
+    assert found.settings().hosting_of("dummy") == expected
+    assert found.settings().hosting_of("evidence") == CriticHosting(sleep_after_s=2.5)
+    assert found.settings().hosting_of("network") == CriticHosting()
+    printed = tmp_path / "printed.toml"
+    printed.write_text(found.as_toml())
+    assert configuration(f"--config={printed}").settings().hosting_of("dummy") == expected
+    text = f"dummy?isolation=process&python={sys.executable}&memory=24GB&hang_after=5"
+    variable = configuration(EDITCRITIC_SERVE_HOSTING=f"{text},evidence?sleep_after=1").settings()
+    assert variable.hosting_of("dummy") == CriticHosting("process", sys.executable, 24 * 10**9, 0.0, 5.0)
+    flag = configuration("--hosting=dummy?sleep_after=1", EDITCRITIC_SERVE_HOSTING=text).settings()
+    assert flag.hosting_of("dummy") == CriticHosting(sleep_after_s=1.0)
+
+
+WRONGLY_HOSTED = {
+    "dummy": "must be NAME[?]option=value",
+    "mars?sleep_after=1": r"unknown critics \['mars'\]",
+    "dummy?sleep=1": "no option 'sleep'; known are isolation, python, memory, sleep_after, hang_after",
+    "dummy?isolation=container": "'thread' or 'process', not 'container'",
+    "dummy?memory=1GiB": "memory of dummy needs isolation = 'process'",
+    "dummy?isolation=process&memory=lots": "bytes as in 24GiB, 800MB or 1073741824, not 'lots'",
+    "dummy?isolation=process&python=/no/such/python": "which is no program that can be run here",
+    "dummy?sleep_after=-1": "seconds from 0, not '-1'",
+    "dummy?sleep_after=nan": "seconds from 0",
+    "dummy?sleep_after=1&sleep_after=2": "each once",
+    "dummy?sleep_after=1,dummy?isolation=process": "'dummy' comes twice",
+}
+
+
+@pytest.mark.parametrize("text", WRONGLY_HOSTED)
+def test_hosting_that_cannot_be_is_refused_before_the_start(text: str) -> None:
+    with pytest.raises(SettingsError, match=WRONGLY_HOSTED[text]):
+        configuration(f"--hosting={text}").settings()
+
+
+@pytest.mark.parametrize(
+    "text", ["[hosting]\ndummy = 1", "[hosting.dummy]\nsleep_after = true", "[hosting.dummy]"]
+)
+def test_a_critics_table_of_something_else_is_refused(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=r"server.toml: hosting\.dummy"):
+        configuration(f"--config={file}")

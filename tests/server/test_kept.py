@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from editcritic.server.admission import Admission, Party
 from editcritic.server.critics.base import DecodedEdit
 from editcritic.server.critics.dummy import DummyCritic
-from editcritic.server.kept import EditStore, KeptEdit, RecentCritiques, held_byte_count
+from editcritic.server.executors.memory import held_byte_count
+from editcritic.server.kept import EditStore, KeptEdit, RecentCritiques
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import NotFound, Overloaded
 from tests.server.speaking import Stream, kinds, refusal, wait_until

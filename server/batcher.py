@@ -25,6 +25,9 @@ from editcritic.v1.errors import DeadlineExceeded, EditCriticError
 
 __all__ = ["Batcher", "Executor"]
 
+# Turns of the event loop from a place that is free to the next batch in the critic's hands.
+_STEPS_TO_BEGIN = 4
+
 
 class Executor(Protocol):
     """Where a critic runs: in this process, or somewhere else."""
@@ -138,11 +141,13 @@ class Batcher:
 
     async def _gather(self) -> None:
         """Wait for candidates that are on their way, while the batch has room for them."""
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(
-                self._until(lambda: self._expected == 0 or len(self._queue) >= self._size.current),
-                self._wait_s,
-            )
+
+        def is_whole() -> bool:
+            return self._expected == 0 or len(self._queue) >= self._size.current
+
+        if not is_whole():
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._until(is_whole), self._wait_s)
 
     async def _until(self, is_so: Callable[[], bool]) -> None:
         while not is_so():
@@ -164,15 +169,23 @@ class Batcher:
         began = time.monotonic()
         try:
             tasks = [ticket.task for ticket in batch]
+            outcomes: Sequence[Outcome | Exception]
             outcomes = await self._executor.critique(tasks, partial(_nobody_waits, batch))
-            for ticket, outcome in zip(batch, outcomes, strict=True):
-                _answer(ticket, outcome)
         except Exception as error:
-            for ticket in batch:
-                _answer(ticket, error)
+            outcomes = [error] * len(batch)
         finally:
             place.leave()
         self._size.note(len(batch), time.monotonic() - began)
+        if len(self._queue):
+            await _next_batch_first()
+        for ticket, outcome in zip(batch, outcomes, strict=True):
+            _answer(ticket, outcome)
+
+
+async def _next_batch_first() -> None:
+    """Let the next batch begin: what follows from answers would keep the loop from it, and the device idle."""
+    for _ in range(_STEPS_TO_BEGIN):
+        await asyncio.sleep(0)
 
 
 def _timed(critique: pb.Critique, ticket: Ticket) -> pb.Critique:

@@ -15,7 +15,14 @@ from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import ImageError, InvalidInput
 from editcritic.v1.images import ImageLimits, fit_mask, paste_region, pixel_count
 
-__all__ = ["check_id", "check_options", "decode_candidate", "decode_edit", "decoded_byte_count"]
+__all__ = [
+    "check_id",
+    "check_options",
+    "decode_candidate",
+    "decode_edit",
+    "decode_within",
+    "decoded_byte_count",
+]
 
 _ID = re.compile(r"[A-Za-z0-9._:-]+")
 # A pixel of a decoded source (3 bytes), and of two float masks (4 bytes each).
@@ -78,6 +85,23 @@ def decode_candidate(
     region = candidate.region if candidate.HasField("region") else None
     whole = paste_region(source, picture, region)
     return DecodedCandidate(candidate.candidate_id, whole, region, progress)
+
+
+def decode_within(
+    byte_count: int,
+    candidate: pb.Candidate,
+    progress: pb.DenoisingProgress | None,
+    source: NDArray[np.uint8],
+    settings: ServerSettings,
+    decoder: Decoder = IN_PROCESS,
+) -> DecodedCandidate | int:
+    """`decode_candidate` if its picture takes at most so many bytes; else nothing is decoded, and it says how many.
+
+    Raises:
+        InvalidInput: as `decode_candidate`.
+    """
+    needed = decoded_byte_count(candidate, settings.images)
+    return needed if needed > byte_count else decode_candidate(candidate, progress, source, settings, decoder)
 
 
 def check_id(value: str, field: str) -> str:

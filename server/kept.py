@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from editcritic.server.critics.base import DecodedEdit
 from editcritic.server.executors.memory import held_byte_count
 from editcritic.v1 import critic_pb2 as pb
 
-__all__ = ["EditStore", "KeptEdit", "RecentCritiques", "critique_key", "edit_sha256"]
+__all__ = ["EditStore", "KeptEdit", "RecentCritiques", "content_sha256", "edit_sha256"]
 
 
 def edit_sha256(edit: pb.Edit) -> bytes:
@@ -30,20 +30,9 @@ def edit_sha256(edit: pb.Edit) -> bytes:
     return hashlib.sha256(nameless.SerializeToString(deterministic=True)).digest()
 
 
-def critique_key(
-    edit_key: Sequence[object], candidate: pb.Candidate, progress: pb.DenoisingProgress | None
-) -> bytes:
-    """SHA-256 of everything that a critique depends on, the names of edit and candidate among it.
-
-    Args:
-        edit_key: tenant, edit, critic and options, in words whose `repr` tells them apart.
-        candidate: as it came.
-        progress: set for a preview.
-    """
-    told = progress.SerializeToString(deterministic=True) if progress is not None else None
-    digest = hashlib.sha256(repr((*edit_key, told)).encode())
-    digest.update(candidate.SerializeToString(deterministic=True))
-    return digest.digest()
+def content_sha256(candidate: pb.Candidate) -> bytes:
+    """SHA-256 of a candidate as it came."""
+    return hashlib.sha256(candidate.SerializeToString(deterministic=True)).digest()
 
 
 @dataclass(eq=False)
@@ -154,7 +143,7 @@ class EditStore:
 
 
 class RecentCritiques:
-    """Critiques of the last while, so that a candidate that is sent again is not judged again.
+    """Critiques of the last while, so that a candidate that is sent again is not judged again; the latest of each name.
 
     Args:
         max_bytes: of all of them.
@@ -165,21 +154,34 @@ class RecentCritiques:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._kept: OrderedDict[bytes, bytes] = OrderedDict()
+        self._kept: OrderedDict[Hashable, tuple[bytes, bytes]] = OrderedDict()
         self.byte_count = 0
 
-    def find(self, key: bytes) -> pb.Critique | None:
-        """The critique of that key; None when it is not kept."""
-        if key not in self._kept:
-            return None
-        self._kept.move_to_end(key)
-        return pb.Critique.FromString(self._kept[key])
+    def knows(self, name: Hashable) -> bool:
+        """Whether one is kept under that name: only then is the content worth a look."""
+        return name in self._kept
 
-    def keep(self, key: bytes, critique: pb.Critique) -> None:
-        """Keep a critique; the least recently used ones make room."""
-        self.byte_count -= len(self._kept.pop(key, b""))
-        self._kept[key] = critique.SerializeToString()
-        self.byte_count += len(self._kept[key])
+    def find(self, name: Hashable, sha256: bytes) -> pb.Critique | None:
+        """The critique of that name and that content; None when it is not kept."""
+        known, critique = self._kept.get(name, (b"", b""))
+        if known != sha256:
+            return None
+        self._kept.move_to_end(name)
+        return pb.Critique.FromString(critique)
+
+    def keep(self, name: Hashable, sha256: bytes, critique: pb.Critique) -> None:
+        """Keep a critique in place of the one before; the least recently used ones make room.
+
+        Args:
+            name: all that it depends on but the candidate's content: tenant, edit, critic, options, names, progress.
+            sha256: of the content.
+            critique: to be kept.
+        """
+        self._forget(self._kept.pop(name, None))
+        self._kept[name] = sha256, critique.SerializeToString()
+        self.byte_count += len(self._kept[name][1])
         while self.byte_count > self._max_bytes:
-            _, oldest = self._kept.popitem(last=False)
-            self.byte_count -= len(oldest)
+            self._forget(self._kept.popitem(last=False)[1])
+
+    def _forget(self, entry: tuple[bytes, bytes] | None) -> None:
+        self.byte_count -= len(entry[1]) if entry is not None else 0

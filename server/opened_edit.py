@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from editcritic.server.admission import Party
 from editcritic.server.callers import current_caller
 from editcritic.server.critics.base import CritiqueTask, DecodedCandidate
-from editcritic.server.decoding import decode_candidate, decoded_byte_count
-from editcritic.server.kept import KeptEdit, critique_key
+from editcritic.server.decoding import decode_candidate, decode_within
+from editcritic.server.kept import KeptEdit, content_sha256
 from editcritic.server.observing import observed_item
 from editcritic.server.queueing import Ticket
 from editcritic.v1 import critic_pb2 as pb
@@ -111,32 +111,60 @@ class OpenedEdit:
     ) -> pb.Critique:
         hosts, began = self._hosts, time.monotonic()
         # A crop is pasted into a copy of the whole source. Reserved before any work, so that refusals are cheap.
-        expected = self.edit.source.nbytes
-        with hosts.admission.room(1, expected, self._caller):
+        with hosts.admission.room(1, self.edit.source.nbytes, self._caller):
             with self.host.batcher.expecting():
-                key, known = await self._recall(candidate, progress)
+                known = await self._recall(candidate, progress)
                 if known is not None:
                     return known
-                byte_count = await hosts.decode(decoded_byte_count, candidate, hosts.settings.images)
-                with hosts.admission.room(0, max(0, byte_count - expected), self._caller):
-                    decoded = await hosts.decode(
-                        decode_candidate, candidate, progress, self.edit.source, hosts.settings, hosts.decoder
-                    )
+                decoded = await self._decode(candidate, progress)
             decoded_at = time.monotonic()
-            critique = await self._submit(decoded, deadline, on_ticket)
-        critique.timings.decode_ms = (decoded_at - began) * 1000
-        if key:
-            hosts.critiques.keep(key, critique)
+            with self._remembering(candidate, progress) as remember:
+                critique = await self._submit(decoded, deadline, on_ticket)
+                critique.timings.decode_ms = (decoded_at - began) * 1000
+                await remember(critique)
         return critique
+
+    async def _decode(
+        self, candidate: pb.Candidate, progress: pb.DenoisingProgress | None
+    ) -> DecodedCandidate:
+        """In one go when the picture is no larger than the source, whose room is taken; else once there is more."""
+        hosts, source = self._hosts, self.edit.source
+        how = (candidate, progress, source, hosts.settings, hosts.decoder)
+        decoded = await hosts.decode(decode_within, source.nbytes, *how)
+        if isinstance(decoded, int):
+            with hosts.admission.room(0, decoded - source.nbytes, self._caller):
+                decoded = await hosts.decode(decode_candidate, *how)
+        return decoded
+
+    def _name(self, candidate: pb.Candidate, progress: pb.DenoisingProgress | None) -> tuple[object, ...]:
+        told = progress.SerializeToString(deterministic=True) if progress is not None else None
+        return (*self._key, candidate.candidate_id, told)
 
     async def _recall(
         self, candidate: pb.Candidate, progress: pb.DenoisingProgress | None
-    ) -> tuple[bytes, pb.Critique | None]:
-        """The candidate's key and what was answered before; an empty key when nothing is remembered."""
-        if not self._key:
-            return b"", None
-        key = await self._hosts.decode(critique_key, self._key, candidate, progress)
-        return key, self._hosts.critiques.find(key)
+    ) -> pb.Critique | None:
+        """What was answered before."""
+        name, critiques = self._name(candidate, progress), self._hosts.critiques
+        if not self._key or not critiques.knows(name):
+            return None
+        return critiques.find(name, await self._hosts.decode(content_sha256, candidate))
+
+    @contextmanager
+    def _remembering(
+        self, candidate: pb.Candidate, progress: pb.DenoisingProgress | None
+    ) -> Iterator[Callable[[pb.Critique], Awaitable[None]]]:
+        """What keeps the critique. The content is hashed while the candidate is judged, so that nobody waits for it."""
+        digest = asyncio.ensure_future(self._hosts.decode(content_sha256, candidate)) if self._key else None
+
+        async def remember(critique: pb.Critique) -> None:
+            if digest is not None:
+                self._hosts.critiques.keep(self._name(candidate, progress), await digest, critique)
+
+        try:
+            yield remember
+        finally:
+            if digest is not None:
+                digest.cancel()
 
     async def _submit(
         self, decoded: DecodedCandidate, deadline: float, on_ticket: Callable[[Ticket], None]

@@ -71,7 +71,7 @@ class CritiqueSession:
         self._credit = self._window
         self._unreturned_credit = 0
         self._totals = pb.EditClosed()
-        self._outbox: asyncio.Queue[_Event | Exception] = asyncio.Queue()
+        self._outbox: asyncio.Queue[_Event | Exception | None] = asyncio.Queue()
         self._is_over = False
         self._reader: asyncio.Task[None] | None = None
         self._last_activity = time.monotonic()
@@ -130,9 +130,15 @@ class CritiqueSession:
 
     async def _next_event(self) -> _Event:
         while True:
+            # Cheaper than `asyncio.wait_for`, which makes a task of every wait.
+            reminder = asyncio.get_running_loop().call_later(
+                self._settings.idle_timeout_s, self._outbox.put_nowait, None
+            )
             try:
-                event = await asyncio.wait_for(self._outbox.get(), self._settings.idle_timeout_s)
-            except asyncio.TimeoutError:
+                event = await self._outbox.get()
+            finally:
+                reminder.cancel()
+            if event is None:
                 self._check_idle()
                 continue
             if isinstance(event, Exception):

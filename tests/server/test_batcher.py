@@ -79,6 +79,18 @@ async def test_what_waits_is_batched_up_to_the_limit(batcher: Batcher, executor:
     assert [critique.candidate_id for critique in critiques] == list("abcdef")
 
 
+async def test_the_next_batch_begins_before_the_answers_of_this_one_are_told(
+    batcher: Batcher, executor: RecordingExecutor
+) -> None:
+    begun: list[list[list[str]]] = []
+    (first,) = await submit(batcher, "a")
+    (second,) = await submit(batcher, "b")
+    first.add_done_callback(lambda _done: begun.append(list(executor.batches)))
+    executor.may_answer.set()
+    await asyncio.gather(first, second)
+    assert begun == [[["a"], ["b"]]]
+
+
 async def test_what_waits_is_shared_among_workers(executor: RecordingExecutor) -> None:
     two_workers = Batcher(executor, Device(2), BatchSize(16, target_s=60.0))
     busy = await submit(two_workers, "a") + await submit(two_workers, "b")

@@ -183,13 +183,24 @@ def test_an_edit_for_which_there_is_no_room_is_refused_and_not_counted() -> None
 def test_recent_critiques_are_kept_within_a_budget() -> None:
     critique = pb.Critique(explanation="x" * 100)
     recent = RecentCritiques(max_bytes=3 * critique.ByteSize())
-    for name in (b"a", b"b", b"c"):
-        recent.keep(name, critique)
-    assert recent.find(b"a") == critique
-    recent.keep(b"d", critique)
-    assert [recent.find(name) is not None for name in (b"a", b"b", b"c", b"d")] == [True, False, True, True]
-    recent.keep(b"d", pb.Critique())
+    for name in "abc":
+        recent.keep(name, b"1", critique)
+    assert recent.find("a", b"1") == critique
+    recent.keep("d", b"1", critique)
+    assert [recent.find(name, b"1") is not None for name in "abcd"] == [True, False, True, True]
+    assert [recent.knows(name) for name in "abcd"] == [True, False, True, True]
+    recent.keep("d", b"1", pb.Critique())
     assert recent.byte_count == 2 * critique.ByteSize()
+
+
+def test_of_each_name_the_latest_content_is_remembered() -> None:
+    first, second = pb.Critique(explanation="first"), pb.Critique(explanation="second")
+    recent = RecentCritiques(max_bytes=1000)
+    recent.keep("a", b"1", first)
+    assert recent.find("a", b"2") is None
+    recent.keep("a", b"2", second)
+    assert (recent.find("a", b"1"), recent.find("a", b"2")) == (None, second)
+    assert recent.byte_count == second.ByteSize()
 
 
 @dataclass

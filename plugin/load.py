@@ -58,7 +58,11 @@ class Load:
 
 
 class LoadStream:
-    """One open stream that sends candidates under the credit and notes every answer."""
+    """One open stream that sends candidates under the credit and notes every answer.
+
+    Attributes:
+        told: what became of them. answered: released once for each answer. last: the last answer.
+    """
 
     def __init__(self, stub: Any, load: Load) -> None:
         self._stub, self._load = stub, load
@@ -69,6 +73,7 @@ class LoadStream:
         self._reader: asyncio.Task[None] | None = None
         self.told = Told()
         self.answered = asyncio.Semaphore(0)
+        self.last: pb.Critique | pb.CandidateError = pb.Critique()
 
     async def open(self, sha256: bytes = b"") -> bytes:
         """Open the edit, whole or by its SHA-256, which is returned. Raises: grpc.RpcError."""
@@ -113,9 +118,11 @@ class LoadStream:
             elif kind == "critique":
                 due = self._due.pop(event.critique.candidate_id)
                 self.told.latencies_s.append(time.monotonic() - due)
+                self.last = event.critique
                 self._note("judged")
             elif kind == "candidate_error":
                 self._due.pop(event.candidate_error.candidate_id)
+                self.last = event.candidate_error
                 self._note(error_from_status(event.candidate_error.status).reason_name)
 
     def _note(self, outcome: str) -> None:

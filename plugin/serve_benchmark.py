@@ -34,7 +34,7 @@ from editcritic.server.critics import critic_name, load_critic
 from editcritic.server.critics.base import Critic, CritiqueTask, DecodedCandidate
 from editcritic.v1 import critic_pb2 as pb
 
-__all__ = ["ServeBench", "measure_serving", "serve_rows"]
+__all__ = ["ServeBench", "crop_of", "measure_serving", "serve_rows"]
 
 _WARM_UP_S = 1.0
 _NO_TARGET_S = 60.0
@@ -122,7 +122,7 @@ class _Measuring:
         self._edit, self._candidate = example_edit()
         options = pb.CritiqueOptions(critic=critic_name(bench.critic))
         self._load = Load(
-            make_edit(self._edit.source, self._edit.denoise_mask), _crop(self._candidate), options
+            make_edit(self._edit.source, self._edit.denoise_mask), crop_of(self._candidate), options
         )
         self._task = CritiqueTask(self._edit, critic.prepare(self._edit), self._candidate)
 
@@ -244,7 +244,7 @@ def _resident_kib(pid: int | None) -> float:
     return next((float(line.split()[1]) for line in lines if line.startswith("VmRSS:")), float("nan"))
 
 
-def _crop(candidate: DecodedCandidate) -> pb.Candidate:
+def crop_of(candidate: DecodedCandidate) -> pb.Candidate:
     """The part of the picture that was filled, as raw pixels: what an editor on the same machine sends."""
     part = candidate.image[128 : 128 + REGION_PX, 384 : 384 + REGION_PX]
     raw = pb.RawImage(

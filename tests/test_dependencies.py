@@ -17,7 +17,7 @@ PINNED = dict(
     if line and not line.startswith("#")
 )
 # Extras that the tests do not install, and what only an older Python needs.
-NOT_TESTED = {"gradio", "ray", "tomli"}
+NOT_TESTED = {"aiohttp", "flask", "gradio", "litserve", "ray", "tomli"}
 
 
 def canonical(name: str) -> str:

@@ -29,11 +29,23 @@ def bench_serve(
     seconds: Annotated[float, typer.Option(min=0.1, help="Of each measurement.")] = 5.0,
     rounds: Annotated[int, typer.Option(min=1, help="Of what is compared in turns.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Of the arrivals.")] = 1,
+    against: Annotated[
+        str,
+        typer.Option(help="Measure beside other servers of the same critic instead: litserve,flask,ray."),
+    ] = "",
+    requests: Annotated[
+        int, typer.Option(min=1, help="With --against, at each of 1, 8 and 32 callers.")
+    ] = 100,
     plot: Annotated[Path | None, typer.Option(help="Draw the latencies to this file.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the JSON to this file.")] = None,
     as_json_only: Json = False,
 ) -> None:
     """Measure throughput over gRPC, added latency, latency under load, overload, and memory of idle streams."""
+    if against:
+        from editcritic.plugin.cli.bench_peers import bench_peers
+
+        bench_peers(against.split(","), critic, workers, requests, plot, out, as_json_only=as_json_only)
+        return
     from editcritic.plugin.serve_benchmark import ServeBench, measure_serving, serve_rows
     from editcritic.plugin.serve_plot import draw_serve_plot
 

@@ -252,7 +252,7 @@ def peer_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def behaviour_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     """For a table: name, what half a picture comes to, how many of its neighbours were answered, what leavers cost."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for run in result["runs"]:
         if told := run.get("behaviour"):
             after = "no answer" if told["after_leavers"] is None else f"{told['after_leavers']:.2g}x"

@@ -74,6 +74,9 @@ def main(told: Settings) -> None:
 def _stop_with_the_input() -> None:
     # Not through sys.stdin: its lock would be held in the processes that LitServe forks.
     os.read(_STDIN, 1)
+    if os.getpgrp() == os.getpid():
+        # LitServe's manager and workers would outlive it.
+        os.killpg(os.getpid(), signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGTERM)
 
 

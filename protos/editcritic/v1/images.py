@@ -305,14 +305,15 @@ def _decode_raw(raw: pb.RawImage, limits: ImageLimits, channels: int) -> NDArray
             f"a raw picture of {raw.width} x {raw.height} pixels.", reason=pb.ERROR_REASON_IMAGE_SIZE
         )
     limits.check_size(raw.width, raw.height)
-    expected = raw.width * raw.height * found
-    if len(raw.data) != expected:
+    # Read once: every look at a field of bytes is a copy of it.
+    expected, data = raw.width * raw.height * found, raw.data
+    if len(data) != expected:
         raise ImageError(
             f"a raw picture of {raw.width} x {raw.height} x {found} needs {expected:,} bytes,"
-            f" but {len(raw.data):,} came.",
+            f" but {len(data):,} came.",
             reason=pb.ERROR_REASON_IMAGE_SIZE,
         )
-    pixels = np.frombuffer(raw.data, np.uint8).reshape(raw.height, raw.width, found)
+    pixels = np.frombuffer(data, np.uint8).reshape(raw.height, raw.width, found)
     if found == channels:
         return pixels
     if channels == 3:

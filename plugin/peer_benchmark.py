@@ -152,7 +152,7 @@ async def _after_leavers(contender: Contender, expected: dict[str, float]) -> fl
         alone = statistics.median(alone_s)
         async with contender.connect(_GIVEN_UP, False) as leavers:
             await asyncio.gather(*(_leave(leaver, _SOON * alone) for leaver in leavers))
-            after_s = (await ask_all([ask], 1, expected)).latencies_s
+        after_s = (await ask_all([ask], 1, expected)).latencies_s
     return after_s[0] / alone if after_s else None
 
 

@@ -42,4 +42,6 @@ def _bar(draw: Any, font: Any, y: float, value: float | None, most: float, colou
         return
     end = _LEFT + value / most * (_WIDTH - _LEFT - _RIGHT)
     draw.rectangle([_LEFT, y, end, y + _BAR - 2], colour)
-    draw.text((end + 6, y + _BAR / 2), f"{value:.3g}", _INK, font, anchor="lm")
+    draw.text(
+        (end + 6, y + _BAR / 2), f"{value:.0f}" if value >= 100 else f"{value:.3g}", _INK, font, anchor="lm"
+    )

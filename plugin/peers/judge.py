@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import functools
 import hashlib
 import io
 import threading
@@ -51,7 +52,7 @@ def settings() -> Settings:
 class Judge:
     """A critic that takes pictures and gives scores. Safe to use from threads.
 
-    An edit is prepared once while the same one comes again, as our own server does; so all of them do the same work.
+    An edit is prepared once while the same one comes again, as by our own server; so all of them do the same work.
 
     Args:
         critic: its full name in the registry.
@@ -104,8 +105,19 @@ def scores_of(critique: pb.Critique) -> dict[str, float]:
 
 
 def pictures_of_json(body: Mapping[str, str]) -> dict[str, NDArray[np.uint8]]:
-    """Pixels of base64 files by `PICTURES`. Raises: KeyError, OSError, ValueError - whatever Pillow does."""
-    return {name: _pixels(body[name], "L" if name == "mask" else "RGB") for name in PICTURES}
+    """Pixels of base64 files by `PICTURES`, those of an edit decoded once while the same one comes again.
+
+    Raises:
+        KeyError: one is missing.
+        OSError, ValueError: and whatever else Pillow raises for a broken file.
+    """
+    source, mask = _kept_pixels(body["source"], "RGB"), _kept_pixels(body["mask"], "L")
+    return {"source": source, "mask": mask, "candidate": _pixels(body["candidate"], "RGB")}
+
+
+@functools.lru_cache(maxsize=4)
+def _kept_pixels(text: str, mode: str) -> NDArray[np.uint8]:
+    return _pixels(text, mode)
 
 
 def _pixels(text: str, mode: str) -> NDArray[np.uint8]:

@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 def _announce(server: CriticServer) -> None:
     line = {
         "address": server.address,
+        "http_address": server.http_address,
         "metrics_address": server.operations.metrics_address,
         "pid": os.getpid(),
         "server_version": metadata.version("editcritic"),
@@ -74,6 +75,8 @@ def _announce(server: CriticServer) -> None:
 
 def _greet(server: CriticServer) -> None:
     print(f"editcritic listens on {server.address} (Ctrl-C stops it)", file=sys.stderr, flush=True)
+    if server.http_address:
+        print(f"http address: {server.http_address}", flush=True)
     notify("READY=1")
 
 

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 import grpc.aio
@@ -21,18 +21,22 @@ from editcritic.server.admin_service import AdminService
 from editcritic.server.critic_service import CriticService
 from editcritic.server.guard import Guard
 from editcritic.server.hosting import Hosts
+from editcritic.server.http_face.registry import Registry
 from editcritic.server.operations import Operations
-from editcritic.server.settings import ServerSettings, SettingsError
+from editcritic.server.settings import ServerSettings, SettingsError, split_address
 from editcritic.server.systemd import notify
 from editcritic.server.tls import CertificateFiles
 from editcritic.server.tokens import Authenticator
 from editcritic.server.verdicts import VerdictStore
 from editcritic.v1 import admin_pb2, admin_pb2_grpc, critic_pb2, critic_pb2_grpc
 
+if TYPE_CHECKING:
+    from editcritic.server.http_face.listening import HttpListener
+
 __all__ = ["CriticServer", "run", "serve"]
 
 _log = logging.getLogger(__name__)
-ServiceFactory: TypeAlias = "Callable[[Hosts, grpc.aio.Server], str]"
+ServiceFactory: TypeAlias = "Callable[[Hosts, Registry], str]"
 ADMIN_SERVICE_NAME: str = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
 SERVICE_NAME: str = critic_pb2.DESCRIPTOR.services_by_name["CriticService"].full_name
 
@@ -53,12 +57,13 @@ class CriticServer:
 
     Attributes:
         address: ``host:port`` once it listens.
+        http_address: the same of its HTTP face; empty without one.
         operations: what an operator sees of it.
     """
 
     def __init__(self, settings: ServerSettings, services: Sequence[ServiceFactory] = ()) -> None:
         self.settings = settings
-        self.address = ""
+        self.address = self.http_address = ""
         self._factories = tuple(services)
         self._is_started = False
         self._service_names: tuple[str, ...] = ()
@@ -69,14 +74,17 @@ class CriticServer:
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._authenticator = Authenticator(settings.token, settings.tokens_path)
         self._certificates = CertificateFiles.of(settings)
+        interceptors = [*self.operations.interceptors(), Guard(self._authenticator)]
         self._server = grpc.aio.server(
-            interceptors=[*self.operations.interceptors(), Guard(self._authenticator)],
+            interceptors=interceptors,
             options=(
                 *_connection_options(settings),
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes),
             ),
         )
+        self._registry = Registry(self._server, interceptors)
+        self._http: HttpListener | None = None
         store = VerdictStore(settings.verdicts_path) if settings.verdicts_path else None
         self._service = CriticService(self._hosts, store)
 
@@ -95,11 +103,12 @@ class CriticServer:
         Raises:
             SettingsError: the address cannot be listened on.
         """
-        critic_pb2_grpc.add_CriticServiceServicer_to_server(self._service, self._server)
+        registry: Any = self._registry
+        critic_pb2_grpc.add_CriticServiceServicer_to_server(self._service, registry)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        further = [add(self._hosts, self._server) for add in self._factories]
+        further = [add(self._hosts, self._registry) for add in self._factories]
         if self.settings.admin:
-            admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(self._hosts), self._server)
+            admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(self._hosts), registry)
             further.append(ADMIN_SERVICE_NAME)
         names = (SERVICE_NAME, *further, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
@@ -108,6 +117,7 @@ class CriticServer:
         self._service_names = (SERVICE_NAME, *further)
         await self._tell_whole_health()
         await self._server.start()
+        await self._start_http()
         await self._hosts.load()
         self._is_started = True
         await self._tell_whole_health()
@@ -124,13 +134,32 @@ class CriticServer:
         # Balancers must see it before the first call is refused.
         await self._health.enter_graceful_shutdown()
         self._service.announce_shutdown(grace_s)
-        await self._server.stop(grace_s)
+        http = self._http.stop(grace_s) if self._http is not None else asyncio.sleep(0)
+        await asyncio.gather(self._server.stop(grace_s), http)
         await self._hosts.close()
         self.operations.close()
 
     def reload(self) -> None:
         """Read the tokens again; a file that cannot be used leaves the old ones in force."""
         self._authenticator.reload(force=True)
+
+    async def _start_http(self) -> None:
+        if self.settings.http is None:
+            return
+        try:
+            from editcritic.server.http_face.face import HttpFace
+            from editcritic.server.http_face.listening import HttpListener
+        except ModuleNotFoundError as error:
+            raise SettingsError(f"HTTP needs {error.name}: pip install 'editcritic[server]'") from error
+        host = split_address(self.settings.http)[0]
+        face = HttpFace(self._registry, self.settings, host, self._is_serving)
+        self._http = HttpListener(face, self.settings)
+        await self._http.start()
+        self.http_address = self._http.address
+
+    async def _is_serving(self) -> bool:
+        answer = await self._health.Check(health_pb2.HealthCheckRequest(), None)
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def _tell_health(self, critic: str, is_ready: bool) -> None:
         states = health_pb2.HealthCheckResponse

@@ -87,6 +87,7 @@ class CallLog(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
     def _begin(self, method: str, context: Context) -> Call:
         call, began = Call(uuid.uuid4().hex[:16], method), time.monotonic()
+        call.transport = getattr(context, "transport", call.transport)
         _call_id.set(call.call_id)
         call.trace_id, end_span = tracing.begin_call(method, context.invocation_metadata())  # type: ignore[arg-type]
 
@@ -125,6 +126,7 @@ def _tell(call: Call) -> None:
         "reason": call.reason,
         "duration_ms": round(call.seconds * 1000, 1),
         "trace_id": call.trace_id,
+        "transport": call.transport,
     }
     told = f"{call.status} {call.reason}".strip()
     _log.info(

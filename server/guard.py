@@ -143,6 +143,9 @@ async def _all_decoded(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
 
 
 def _decoded(request: Any) -> Any:
+    # HTTP's face knows better what is wrong with a request, and leaves it to us to tell.
+    if isinstance(request, EditCriticError):
+        raise request
     if isinstance(request, _Undecodable):
         raise InvalidInput(
             "the request's bytes are no message of editcritic.v1.",

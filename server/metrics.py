@@ -50,7 +50,7 @@ class Metrics(Observer):
         self._window = hosts.settings.drift_window
         self._callers: set[str] = set()
         self._calls = Counter(
-            "editcritic_calls", "Calls that ended.", ("method", "status"), registry=registry
+            "editcritic_calls", "Calls that ended.", ("method", "status", "transport"), registry=registry
         )
         self._call_seconds = Histogram(
             "editcritic_call_seconds",
@@ -114,7 +114,7 @@ class Metrics(Observer):
 
     def call_ended(self, call: Call) -> None:
         """Count a call."""
-        self._calls.labels(call.method, call.status).inc()
+        self._calls.labels(call.method, call.status, call.transport).inc()
         self._call_seconds.labels(call.method).observe(call.seconds)
         self._count_refusal(call.caller, call.reason)
 

@@ -31,6 +31,7 @@ class Call:
         reason: name of the ErrorReason; empty without an error of ours.
         seconds: that it was open.
         trace_id: in hexadecimal; empty without traces.
+        transport: "grpc", or "http" for one that came as JSON.
     """
 
     call_id: str
@@ -40,6 +41,7 @@ class Call:
     reason: str = ""
     seconds: float = 0.0
     trace_id: str = ""
+    transport: str = "grpc"
 
 
 @dataclass

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from editcritic.server.critic_hosting import IN_SERVER, CriticHosting, parse_hosting
 from editcritic.server.critics import CRITICS, DEFAULT_CRITIC, check_spec, critic_name
@@ -15,13 +16,21 @@ from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import EditCriticError
 from editcritic.v1.images import ImageLimits
 
-__all__ = ["PROTOCOL_REVISION", "ServerSettings", "SettingsError", "default_verdicts_path"]
+__all__ = [
+    "PROTOCOL_REVISION",
+    "ServerSettings",
+    "SettingsError",
+    "default_verdicts_path",
+    "is_loopback",
+    "split_address",
+]
 
 PROTOCOL_REVISION = 1
 """Revision of `editcritic.v1` that this server speaks."""
 
 MAX_ID_CHARS = 64
 _PUBLIC_DECODERS = 2
+_MAX_PORT = 65535
 DRIFT_BINS = 10
 
 
@@ -80,6 +89,11 @@ class ServerSettings:
         metrics_host: address of the metrics, which carry names of callers but no data of theirs.
         drift_window: scores of one window that the drift of scores is measured over.
         traces_endpoint: OTLP collector that traces are sent to, such as http://localhost:4317; None for none.
+        http: address of the same services over HTTP and JSON, such as 127.0.0.1:50052, for editors that cannot load
+            gRPC; port 0 takes a free one, None offers none.
+        http_origins: web pages that may call it, such as https://studio.example.org; its own may always.
+        http_hosts: names beside loopback's that it answers to; without any, a public address answers to every name.
+        http_request_timeout_s: time within which a request must have arrived.
 
     Raises:
         SettingsError: an unknown critic, an option that one does not take, half a TLS pair, or a public address in
@@ -128,12 +142,17 @@ class ServerSettings:
     metrics_host: str = "127.0.0.1"
     drift_window: int = 500
     traces_endpoint: str | None = None
+    http: str | None = None
+    http_origins: tuple[str, ...] = ()
+    http_hosts: tuple[str, ...] = ()
+    http_request_timeout_s: float = 60.0
 
     def __post_init__(self) -> None:
         self._check_critics()
         self._check_hosting()
         self._check_secrets()
-        self._check_address()
+        self._check_address(self.host)
+        self._check_http()
         if self.decoder_workers and os.name != "posix":
             raise SettingsError(
                 "processes that decode can be confined on Linux and macOS only; leave decoder_workers"
@@ -185,23 +204,35 @@ class ServerSettings:
                 "AdminService lets its callers open any model; give --tokens with a role admin, or --token-file"
             )
 
-    def _check_address(self) -> None:
+    def _check_address(self, host: str) -> None:
         if "/" in self.host:
             raise SettingsError(
                 f"the host {self.host!r} is no address; Unix sockets and URLs are not listened on"
             )
-        if self.tls_cert_path is None and not _is_loopback(self.host) and not self.allow_insecure_public:
+        if self.tls_cert_path is None and not is_loopback(host) and not self.allow_insecure_public:
             raise SettingsError(
-                f"refusing to listen on {self.host} in clear text; give a TLS certificate and key,"
+                f"refusing to listen on {host} in clear text; give a TLS certificate and key,"
                 " or say --allow-insecure-public behind a proxy that has one"
             )
+
+    def _check_http(self) -> None:
+        if self.http is not None:
+            self._check_address(split_address(self.http)[0])
+        for origin in self.http_origins:
+            parts = urlsplit(origin)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/"):
+                raise SettingsError(
+                    f"{origin!r} is no origin of web pages; name each as https://studio.example.org, as any page"
+                    " that a browser on this machine shows could use the server otherwise"
+                )
 
     @property
     def isolated_decoders(self) -> int:
         """Processes that decode pictures; 0 for none."""
         if self.decoder_workers is not None:
             return self.decoder_workers
-        return 0 if _is_loopback(self.host) or os.name != "posix" else _PUBLIC_DECODERS
+        is_local = is_loopback(self.host) and (self.http is None or is_loopback(split_address(self.http)[0]))
+        return 0 if is_local or os.name != "posix" else _PUBLIC_DECODERS
 
     def limits(self) -> pb.ServerLimits:
         """The limits as clients see them."""
@@ -229,10 +260,23 @@ def default_verdicts_path() -> Path:
     return Path(data_home) / "editcritic" / "verdicts.sqlite3"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is this machine's own."""
     if host == "localhost":
         return True
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of ``HOST:PORT``, an IPv6 address in brackets.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    host, colon, port = address.rpartition(":")
+    if not (colon and host and port.isascii() and port.isdigit() and int(port) <= _MAX_PORT):
+        raise SettingsError(f"{address!r} is no address; it must be HOST:PORT, such as 127.0.0.1:50052")
+    return host.strip("[]"), int(port)

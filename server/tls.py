@@ -49,6 +49,15 @@ class CertificateFiles:
         # The stubs leave out that None means no change.
         return grpc.dynamic_ssl_server_credentials(self._configuration, self.changed, needs_client)  # type: ignore[arg-type]
 
+    def ssl_context(self) -> ssl.SSLContext:
+        """What HTTPS is offered with; new connections get certificates that changed, as gRPC's do."""
+        self._context.sni_callback = self._renew
+        return self._context
+
+    def _renew(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        self.changed()
+        connection.context = self._context
+
     def changed(self) -> grpc.ServerCertificateConfiguration | None:
         """The new certificates when the files changed and fit each other, else None. Any thread may ask."""
         with self._lock:
@@ -73,12 +82,14 @@ class CertificateFiles:
             authorities = None
             if client_ca is not None:
                 context.load_verify_locations(client_ca)
+                context.verify_mode = ssl.CERT_REQUIRED
                 authorities = client_ca.read_bytes()
             pair = (key.read_bytes(), cert.read_bytes())
         # ssl.SSLError is an OSError.
         except (OSError, ValueError) as error:
             paths = ", ".join(str(path) for path in self._paths if path is not None)
             raise SettingsError(f"no TLS with {paths}: {error}") from error
+        self._context = context
         return grpc.ssl_server_certificate_configuration([pair], authorities)
 
     def _signature(self) -> tuple[object, ...]:

@@ -66,7 +66,14 @@ async def test_judged_candidates_are_counted_with_their_stages_and_scores(
         assert await value(server, "editcritic_score_bucket", **dummy, le="50.0") == 2
         assert await value(server, "editcritic_abstentions_total", **dummy, dimension="prompt_alignment") == 3
         assert (
-            await value(server, "editcritic_calls_total", method="CriticService/Critique", status="OK") == 3
+            await value(
+                server,
+                "editcritic_calls_total",
+                method="CriticService/Critique",
+                status="OK",
+                transport="grpc",
+            )
+            == 3
         )
         assert await value(server, "editcritic_queue_items") == 0
         assert await value(server, "editcritic_queue_items_limit") == server.settings.max_queued
@@ -83,7 +90,12 @@ async def test_failures_are_counted_by_their_reason(serving: Any, edit: pb.Edit)
         labels = {"critic": "dummy", "kind": "candidate", "status": "image_undecodable"}
         assert await value(server, "editcritic_items_total", **labels) == 1
         method = "CriticService/Critique"
-        assert await value(server, "editcritic_calls_total", method=method, status="INVALID_ARGUMENT") == 1
+        assert (
+            await value(
+                server, "editcritic_calls_total", method=method, status="INVALID_ARGUMENT", transport="grpc"
+            )
+            == 1
+        )
 
 
 class Held(DummyCritic):

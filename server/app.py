@@ -113,11 +113,13 @@ class CriticServer:
         names = (SERVICE_NAME, *further, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         self.address = f"{_bracketed(self.settings.host)}:{self._listen()}"
+        self._listen_for_http()
         self.operations.start(lambda: self._service.open_streams)
         self._service_names = (SERVICE_NAME, *further)
         await self._tell_whole_health()
         await self._server.start()
-        await self._start_http()
+        if self._http is not None:
+            await self._http.start()
         await self._hosts.load()
         self._is_started = True
         await self._tell_whole_health()
@@ -143,7 +145,7 @@ class CriticServer:
         """Read the tokens again; a file that cannot be used leaves the old ones in force."""
         self._authenticator.reload(force=True)
 
-    async def _start_http(self) -> None:
+    def _listen_for_http(self) -> None:
         if self.settings.http is None:
             return
         try:
@@ -154,7 +156,6 @@ class CriticServer:
         host = split_address(self.settings.http)[0]
         face = HttpFace(self._registry, self.settings, host, self._is_serving)
         self._http = HttpListener(face, self.settings)
-        await self._http.start()
         self.http_address = self._http.address
 
     async def _is_serving(self) -> bool:

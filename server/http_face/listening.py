@@ -73,10 +73,10 @@ class HttpListener:
         settings: the address, the limits and the certificates.
 
     Attributes:
-        address: ``host:port`` once it listens.
+        address: ``host:port``.
 
     Raises:
-        SettingsError: the certificates cannot be read.
+        SettingsError: the certificates cannot be read, or the address cannot be listened on.
     """
 
     def __init__(self, face: HttpFace, settings: ServerSettings) -> None:
@@ -84,14 +84,12 @@ class HttpListener:
         self._certificates = CertificateFiles.of(settings)
         self._state = ServerState()
         self._server: asyncio.Server | None = None
-        self.address = ""
+        self._socket = _bound(settings.http or "")
+        host, port = self._socket.getsockname()[:2]
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     async def start(self) -> None:
-        """Listen.
-
-        Raises:
-            SettingsError: the address cannot be listened on.
-        """
+        """Take connections from now on."""
         config = uvicorn.Config(
             self._face,
             ws="none",
@@ -113,14 +111,11 @@ class HttpListener:
                 "max_connections": self._settings.max_streams,
             },
         )
-        bound = _bound(self._settings.http or "")
         self._server = await asyncio.get_running_loop().create_server(
             lambda: made(config=config, server_state=self._state, app_state={}),
-            sock=bound,
+            sock=self._socket,
             ssl=self._certificates.ssl_context() if self._certificates is not None else None,
         )
-        host, port = bound.getsockname()[:2]
-        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     async def stop(self, grace_s: float) -> None:
         """Take no new connections, let open calls finish within the grace, then close. Safe to call twice."""

@@ -22,7 +22,10 @@ from editcritic.server.settings import ServerSettings
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import EditCriticError, Incompatible, InvalidInput, NotFound
 
-__all__ = ["CONNECTION", "HttpFace", "Refused"]
+__all__ = ["CONNECTION", "MAX_HEADER_BYTES", "HttpFace", "Refused"]
+
+MAX_HEADER_BYTES = 16384
+"""As much as gRPC's own limit on metadata, and a browser's habits on top."""
 
 CONNECTION = "editcritic.connection"
 """Where a request's scope has its `Peer`, and what cuts its connection."""
@@ -71,7 +74,8 @@ class HttpFace:
         self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
     ) -> None:
         """Answer one request."""
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        lines = scope["headers"]
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in lines}
         peer, abort = scope[CONNECTION]
         settings = self._settings
         body = Body(
@@ -85,6 +89,8 @@ class HttpFace:
         told = self._origins.headers(headers.get("origin", ""), preflight=scope["method"] == "OPTIONS")
         reply = Reply(send, body, told, settings.idle_timeout_s, abort)
         try:
+            if sum(len(name) + len(value) + 4 for name, value in lines) > MAX_HEADER_BYTES:
+                raise Refused(431, _invalid(f"the headers have over {MAX_HEADER_BYTES:,} bytes."))
             await self._route(scope, headers, peer, body, reply)
         except Refused as refused:
             await reply.error(refused.error.to_status(), refused.status, refused.headers)

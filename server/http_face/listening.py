@@ -13,14 +13,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from editcritic.server.http_face.context import Peer
-from editcritic.server.http_face.face import CONNECTION, HttpFace
+from editcritic.server.http_face.face import CONNECTION, MAX_HEADER_BYTES, HttpFace
 from editcritic.server.settings import ServerSettings, SettingsError, split_address
 from editcritic.server.tls import CertificateFiles
 
 __all__ = ["HttpListener"]
 
-# As much as gRPC's own limit on metadata, and a browser's habits on top.
-_MAX_HEADER_BYTES = 16384
 _KEEP_ALIVE_S = 30.0
 _LAST_WORDS_S = 1.0
 
@@ -99,8 +97,8 @@ class HttpListener:
             access_log=False,
             # Whoever calls could write these headers.
             proxy_headers=False,
-            h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
-            timeout_keep_alive=_KEEP_ALIVE_S,  # type: ignore[arg-type]
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+            timeout_keep_alive=min(_KEEP_ALIVE_S, self._settings.http_request_timeout_s),  # type: ignore[arg-type]
         )
         config.load()
         made = type(

@@ -163,10 +163,14 @@ def _check(descriptor: Descriptor, value: Any, path: str) -> None:
     if not isinstance(value, dict):
         raise _invalid(path, f"an object is expected, {_kind(value)} came")
     fields = {name: field for field in descriptor.fields for name in (field.name, field.json_name)}
+    given: set[int] = set()
     for name, item in value.items():
         where = f"{path}.{name}" if path else name
         if name not in fields:
             raise _invalid(where[:100], f"{descriptor.name} has no field {name[:80]!r}")
+        if fields[name].number in given:
+            raise _invalid(where, "the field is there by both its names")
+        given.add(fields[name].number)
         _check_field(fields[name], item, where)
 
 

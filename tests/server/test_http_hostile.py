@@ -69,7 +69,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         "base64 is expected",
     ),
     "a field twice": (b'{"edit": {"prompt": "a", "prompt": "b"}}', "'prompt' is there twice"),
-    "a field by both its names": (b'{"edit": {"editId": "a", "edit_id": "b"}}', "edit"),
+    "a field by both its names": (b'{"edit": {"editId": "a", "edit_id": "b"}}', "by both its names"),
     "two of a choice": (b'{"edit": {"source": {"encoded": {}, "raw": {}}}}', "source"),
     "no UTF-8": (b'{"edit": {"prompt": "\xff\xfe"}}', "utf-8"),
     "UTF-16": ('{"edit": {}}'.encode("utf-16"), "utf-8"),
@@ -230,8 +230,8 @@ async def test_an_answer_that_nobody_reads_is_forgotten(serving: Serving) -> Non
 async def test_what_is_no_http_is_refused(server: Any, request_head: bytes) -> None:
     reader, writer = await connect(server.http_address)
     writer.write(request_head)
-    answer = await asyncio.wait_for(_until_closed(reader), 10)
-    assert answer == b"" or b" 400 " in answer.splitlines()[0]
+    status = await asyncio.wait_for(reader.readline(), 10)
+    assert not status or status.split()[1] in (b"400", b"403", b"431")
     writer.close()
 
 
@@ -390,22 +390,47 @@ def test_any_bytes_are_a_message_or_are_refused(data: bytes, descriptor: Any) ->
 
 
 @st.composite
-def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
-    """`whole` with a few bytes replaced, and perhaps cut short."""
-    data = bytearray(whole)
-    for _ in range(draw(st.integers(1, 6))):
+def requests(draw: st.DrawFn) -> bytes:
+    """A request of odd parts, now and then with some bytes replaced."""
+    verb = draw(st.sampled_from(["POST", "GET", "OPTIONS", "HEAD", "PUT", "X"]))
+    path = draw(
+        st.sampled_from(["/v1/CriticService/ListCritics", "/v1/health", "/v1/A/B", "/", "*", "//x/../y?z"])
+    )
+    names = [
+        "Host",
+        "Origin",
+        "Content-Type",
+        "Content-Encoding",
+        "Grpc-Timeout",
+        "Expect",
+        "Authorization",
+        "Upgrade",
+    ]
+    odd = st.sampled_from(["127.0.0.1", "application/json", "5S", "null", "100-continue", "gzip", ""])
+    headers = draw(
+        st.dictionaries(st.sampled_from(names), odd | st.text("aZ09:/.;=- ", max_size=12), max_size=6)
+    )
+    headers = {"Host": "127.0.0.1", "Content-Type": "application/json", **headers, "Connection": "close"}
+    body = draw(st.sampled_from(["", "{}", "{", "[]", "null", '{"a": 1}']))
+    size = draw(
+        st.sampled_from(
+            [f"Content-Length: {len(body)}", "Content-Length: 3", "Transfer-Encoding: chunked", ""]
+        )
+    )
+    lines = [f"{verb} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), size]
+    data = bytearray("\r\n".join([*filter(None, lines), "", body]).encode())
+    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 5]))):
         data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
-    return bytes(data[: draw(st.integers(1, len(data)))])
+    return bytes(data)
 
 
 async def test_any_http_gets_an_answer_or_a_closed_connection(server: Any) -> None:
-    whole = head("CriticService/ListCritics", 2, Grpc_Timeout="30S", Connection="close") + b"{}"
-    requests: list[bytes] = []
+    made: list[bytes] = []
 
     @relaxed
-    @given(data=damaged(whole) | st.binary(max_size=200))
+    @given(data=requests())
     def collect(data: bytes) -> None:
-        requests.append(data)
+        made.append(data)
 
     collect()
     together = asyncio.Semaphore(32)
@@ -414,12 +439,11 @@ async def test_any_http_gets_an_answer_or_a_closed_connection(server: Any) -> No
         async with together:
             reader, writer = await connect(server.http_address)
             writer.write(data)
-            writer.write_eof()
             answer = await asyncio.wait_for(_until_closed(reader), 30)
             writer.close()
             return answer
 
-    answers = await asyncio.gather(*map(send, requests))
+    answers = await asyncio.gather(*map(send, made))
     statuses = {int(answer.split()[1]) for answer in answers if answer}
-    assert statuses <= {200, 400, 403, 404, 405, 408, 413, 415, 501}, statuses
-    assert len(statuses) > 2
+    assert statuses <= {100, 200, 204, 400, 403, 404, 405, 408, 415, 431, 501}, statuses
+    assert {200, 400, 403, 404, 405, 415, 501} <= statuses

@@ -32,13 +32,14 @@ class EmbeddedServer:
 
     Attributes:
         address: ``host:port`` once it listens.
+        http_address: the same of its HTTP face, when the flags ask for one.
     """
 
     def __init__(self, critics: Sequence[str] = (), flags: Sequence[str] = ()) -> None:
         self._flags = [*flags, *([f"--critics={','.join(critics)}"] if critics else [])]
         self._process: subprocess.Popen[bytes] | None = None
         self._log: deque[str] = deque(maxlen=_KEPT_LOG_LINES)
-        self.address = ""
+        self.address = self.http_address = ""
 
     def __enter__(self) -> EmbeddedServer:
         self.start()
@@ -74,7 +75,8 @@ class EmbeddedServer:
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)  # noqa: S603
         assert self._process.stderr is not None  # noqa: S101 - narrows the type
         threading.Thread(target=self._keep_log, args=(self._process.stderr,), daemon=True).start()
-        self.address = self._announcement()["address"]
+        announced = self._announcement()
+        self.address, self.http_address = announced["address"], announced.get("http_address", "")
 
     def stop(self) -> None:
         """Close its input and wait until it has ended. Safe to call twice."""

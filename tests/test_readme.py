@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,10 +33,9 @@ def address() -> Iterator[str]:
         yield server.address
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_the_python_of_a_page_runs(
-    page: str, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with photo.jpg, mask.png and edit.png."""
     photo = np.asarray(data.coffee()[:200, :240], np.uint8)
     mask = np.zeros(photo.shape[:2], np.uint8)
     mask[80:140, 90:150] = 255
@@ -41,7 +43,16 @@ def test_the_python_of_a_page_runs(
     fill[mask > 0] = 120
     for name, picture in {"photo.jpg": photo, "mask.png": mask, "edit.png": fill}.items():
         Image.fromarray(picture).save(tmp_path / name)
-    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_python_of_a_page_runs(
+    page: str, address: str, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(files)
+    photo, fill = (np.asarray(Image.open(files / name)) for name in ("photo.jpg", "edit.png"))
+    mask = np.asarray(Image.open(files / "mask.png"))
     names: dict[str, Any] = {
         "image": Image.fromarray(photo),
         "mask_image": Image.fromarray(mask),
@@ -60,6 +71,27 @@ def test_the_python_of_a_page_runs(
         exec(code, names)
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the page's examples are for curl")
+def test_the_commands_of_the_page_on_http_run(files: Path) -> None:
+    text = (ROOT / "docs/http.md").read_text(encoding="utf-8")
+    found = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    assert len(found) == 3
+    with EmbeddedServer(["evidence"], ["--no-verdicts", "--http=127.0.0.1:0"]) as server:
+        script = "set -eu\n" + "\n".join(found).replace("127.0.0.1:50052", server.http_address)
+        ran = subprocess.run(["bash", "-c", script], cwd=files, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    answers = [json.loads(part) for part in re.split(r"(?<=})\n?(?={)", ran.stdout) if part.strip()]
+    health, listed, critique, *events = answers
+    assert health == {"status": "SERVING"}
+    assert listed["critics"][0]["identity"]["name"] == "evidence"
+    overall = critique["critique"]["scores"]["overall"]
+    assert [next(iter(each["result"])) for each in events if "critique" in each["result"]] == ["critique"]
+    assert events[-1]["result"]["closed"]["critiqueCount"] == 1
+    judged = next(each["result"]["critique"] for each in events if "critique" in each["result"])
+    assert judged["scores"]["overall"] == overall
+    assert json.loads((files / "openapi.json").read_text())["openapi"] == "3.1.0"
+
+
 @pytest.mark.parametrize(
     "page",
     [
@@ -69,6 +101,7 @@ def test_the_python_of_a_page_runs(
         "docs/architecture.md",
         "docs/evidence.md",
         "docs/prompts.md",
+        "docs/http.md",
         "docs/security.md",
         "docs/quality.md",
     ],

@@ -15,7 +15,9 @@ from editcritic.plugin.cli.demo import demo
 from editcritic.plugin.cli.edit import edit
 from editcritic.plugin.cli.evaluate import evaluate, opinions
 from editcritic.plugin.cli.generate import generate
+from editcritic.plugin.cli.gimp import gimp
 from editcritic.plugin.cli.history import history
+from editcritic.plugin.cli.install import install
 from editcritic.plugin.cli.rank import rank
 from editcritic.plugin.cli.score import score
 from editcritic.plugin.cli.serve import PASS_THROUGH, serve
@@ -46,6 +48,8 @@ app.command()(verdict)
 app.command("eval")(evaluate)
 app.command()(opinions)
 app.add_typer(train, name="train")
+app.add_typer(gimp, name="gimp")
+app.add_typer(install, name="install")
 _bench = typer.Typer(
     help="Measure speed, serving, prompt-following, and what repairs, the loop and sampling options are worth.",
     no_args_is_help=True,

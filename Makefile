@@ -1,5 +1,6 @@
 # The README's two commands, and two more. Each starts from nothing: it makes .venv, installs, and runs.
 .PHONY: audit demo fuzz test test-ray
+.PHONY: audit demo e2e-gimp fuzz test
 
 demo:
 	@.ci/setup server,refine
@@ -20,6 +21,11 @@ COUNT ?= 10000
 fuzz:
 	@.ci/setup dev
 	@.venv/bin/python -m tests.server.fuzzing --count $(COUNT)
+
+# A real GIMP 2.10, without windows, driven by editcritic gimp; skips where there is none.
+e2e-gimp:
+	@.ci/setup dev
+	@.venv/bin/python -m pytest tests/e2e/test_gimp.py -q
 
 # Known vulnerabilities in the pinned versions; needs a network, and says so without one.
 audit:

@@ -101,6 +101,7 @@ def test_the_commands_of_the_page_on_http_run(files: Path) -> None:
         "docs/architecture.md",
         "docs/evidence.md",
         "docs/prompts.md",
+        "docs/gimp.md",
         "docs/http.md",
         "docs/security.md",
         "docs/quality.md",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,8 +15,6 @@ from editcritic.plugin.gimp.document import find_image
 from editcritic.plugin.gimp.installing import SCRIPT, scripts_folder
 from editcritic.plugin.gimp.script_fu import ScriptFu, quoted, unquoted
 from editcritic.v1.errors import InvalidInput, NotFound, ProtocolError, ServerUnavailable
-
-Answering = Callable[..., int]
 
 
 class FakeGimp:
@@ -107,10 +104,10 @@ def test_an_image_is_named_where_there_are_several() -> None:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("GIMP2_DIRECTORY", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    yield tmp_path
+    return tmp_path
 
 
 def run(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:

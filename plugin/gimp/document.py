@@ -12,14 +12,13 @@ from editcritic.v1.errors import InvalidInput, NotFound
 
 __all__ = ["GimpImage", "find_image", "open_images"]
 
-# A copy of the image, its pixels 8-bit sRGB, without touching the person's own.
+# Pixels of 8 bits in three channels, of a copy: the person's own image is never touched.
 _COPY = """
-(let* ((copy (car (gimp-image-duplicate {image}))))
+(let* ((copy {copy}))
   (if (not (= RGB (car (gimp-image-base-type copy)))) (gimp-image-convert-rgb copy))
   (if (not (= PRECISION-U8-GAMMA (car (gimp-image-get-precision copy))))
       (gimp-image-convert-precision copy PRECISION-U8-GAMMA))
-  {work}
-  (gimp-image-delete copy))
+  {work})
 """
 _SAVE = '(file-png-save RUN-NONINTERACTIVE copy {drawable} {path} "editcritic" 0 1 0 0 0 0 0)'
 _FLATTEN = f"(let ((all (car (gimp-image-flatten copy)))) {_SAVE.replace('{drawable}', 'all')})"
@@ -110,7 +109,11 @@ class GimpImage:
     def _copied(self, work: str, path: Path) -> None:
         # Made here, as a program may write with any rights it likes.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        self._value(_COPY, work=work.replace("{path}", quoted(str(path))))
+        copy = self._value("(car (gimp-image-duplicate {image}))")
+        try:
+            self._value(_COPY, copy=copy, work=work.replace("{path}", quoted(str(path))))
+        finally:
+            self.gimp.evaluate(f"(gimp-image-delete {copy})")
         if not path.stat().st_size:
             raise InvalidInput("GIMP wrote no picture.")
 

@@ -19,7 +19,7 @@ from editcritic.server.http_face.body import Body, TooLarge, TooSlow
 from editcritic.server.http_face.context import CallContext
 from editcritic.server.http_face.registry import CallDetails, Handler, Registry
 from editcritic.server.http_face.reply import Reply, Unread
-from editcritic.server.http_face.wire import read_message, write_message
+from editcritic.server.http_face.wire import read_message, write_json, write_message
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import (
     DeadlineExceeded,
@@ -82,10 +82,11 @@ class HttpCall:
             await asyncio.wait({self._task, leaving}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             leaving.cancel()
-            if not self._task.done():
+            while not self._task.done():
                 self._context.cancel()
                 self._task.cancel()
-            await asyncio.wait({self._task})
+                # Before Python 3.12 `wait_for` may lose one.
+                await asyncio.wait({self._task}, timeout=1.0)
             self._context.finish()
         if not self._task.cancelled():
             self._task.result()
@@ -124,12 +125,12 @@ class HttpCall:
         request = self._requests(handler) if handler.request_streaming else await self._request(handler)
         if not handler.response_streaming:
             answer = await handler.unary_unary(request, self._context)
-            await self._reply.json(await self._written(answer))
+            await self._reply.data(await self._written(answer))
             return
         behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
         async with aclosing(behaviour(request, self._context)) as answers:
             async for answer in answers:
-                await self._reply.line({"result": await self._written(answer)})
+                await self._reply.line(await self._written(answer, in_line=True))
         await self._reply.end()
 
     async def _request(self, handler: Handler) -> Any:
@@ -158,11 +159,16 @@ class HttpCall:
     async def _read(self, data: bytes) -> Message:
         return await self._apart(len(data), lambda: read_message(data, self._method.input_type))
 
-    async def _written(self, message: Message) -> Any:
+    async def _written(self, message: Message, *, in_line: bool = False) -> bytes:
         size = message.ByteSize()
         if size > self._max_bytes:
             raise Overloaded(f"the answer has {size:,} bytes; at most {self._max_bytes:,} are sent.")
-        return await self._apart(size, lambda: write_message(message))
+
+        def write() -> bytes:
+            told = write_message(message)
+            return write_json({"result": told} if in_line else told)
+
+        return await self._apart(size, write)
 
     async def _apart(self, size: int, work: Callable[[], _Result]) -> _Result:
         if size < _SMALL_BYTES:

@@ -95,6 +95,8 @@ class HttpListener:
             interface="asgi3",
             log_config=None,
             access_log=False,
+            # A warning for each line of rubbish would let anyone fill the log.
+            log_level="error",
             # Whoever calls could write these headers.
             proxy_headers=False,
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,

@@ -19,6 +19,7 @@ __all__ = ["Origins"]
 _PREFLIGHT = (
     ("access-control-allow-methods", "GET, POST"),
     ("access-control-allow-headers", "authorization, content-type, grpc-timeout, traceparent, tracestate"),
+    ("access-control-allow-private-network", "true"),
     ("access-control-max-age", "600"),
 )
 

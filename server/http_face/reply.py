@@ -45,10 +45,10 @@ class Reply:
     ) -> None:
         self._send_part, self._body, self._headers = send, body, (*_ALWAYS, *headers)
         self._timeout_s, self._abort = timeout_s, abort
-        self.has_begun = False
+        self.has_begun = self._has_lines = False
 
     async def json(self, value: Any, status: int = 200, headers: Headers = ()) -> None:
-        """Answer with one object. Raises: Unread."""
+        """Answer with one small object. Raises: Unread."""
         await self.data(write_json(value), status, headers)
 
     async def data(
@@ -66,13 +66,14 @@ class Reply:
             await self._body.discard()
         await self.end()
 
-    async def line(self, value: Any) -> None:
-        """Answer with one more line. Raises: Unread."""
+    async def line(self, data: bytes) -> None:
+        """Answer with one more line, given without its end. Raises: Unread."""
         if not self.has_begun:
             # The client may be sending when the answer is complete already.
             cut = () if not self._body.is_coming else (("connection", "close"),)
+            self._has_lines = True
             await self._begin(200, (("content-type", _LINES), *cut))
-        data = write_json(value) + b"\n"
+        data += b"\n"
         for start in range(0, len(data), _SLICE_BYTES):
             await self._part(data[start : start + _SLICE_BYTES])
 
@@ -90,9 +91,12 @@ class Reply:
             status: of HTTP; by default that of the error's code.
             headers: further ones.
         """
-        if self.has_begun:
-            await self.line({"error": error_object(error)})
+        if self._has_lines:
+            await self.line(write_json({"error": error_object(error)}))
             await self.end()
+            return
+        if self.has_begun:  # nothing can be said any more: half an answer must not look like a whole one
+            self._abort()
             return
         chosen = status or http_status(error.code)
         seconds = retry_after(error) if status is None else None

@@ -18,7 +18,7 @@ from skimage import data
 from editcritic.plugin.gimp.document import GimpImage, find_image
 from editcritic.plugin.gimp.installing import write_script
 from editcritic.plugin.gimp.script_fu import ScriptFu, quoted, unquoted
-from editcritic.v1.errors import ServerUnavailable
+from editcritic.v1.errors import InvalidInput, ServerUnavailable
 
 pytestmark = [
     pytest.mark.gimp,
@@ -116,7 +116,7 @@ def test_pixels_and_selection_leave_as_they_are_and_the_document_stays_as_it_was
     assert np.array_equal(mask, expected)
     assert (tmp_path / "mask.png").stat().st_mode & 0o777 == 0o600
     assert photo.has_selection
-    assert layer_names(photo) == ["photo.png"]
+    assert layer_names(photo) == ["Background"]
     assert find_image(photo.gimp).number == photo.number, "the copies are gone"
 
 
@@ -132,7 +132,7 @@ def test_an_edit_on_a_layer_is_judged_and_the_faults_become_a_layer(photo: GimpI
     assert "flat" in ran.stdout.lower()
     top, *rest = layer_names(photo)
     assert top.startswith("editcritic: ")
-    assert rest == ["my edit", "photo.png"]
+    assert rest == ["my edit", "Background"]
     changed = np.abs(visible(photo, tmp_path / "after.png").astype(int) - before).max(axis=2) > 8
     assert changed[HOLE].mean() > 0.5
     far = np.ones_like(changed)
@@ -150,7 +150,7 @@ def test_a_selection_is_edited_and_the_result_is_a_layer_with_its_mask(
         photo, "edit", "-p", 'a "red" ball', *options, f"--journal={tmp_path / 'journal.sqlite3'}"
     )
     assert ran.returncode == 0, ran.stderr
-    assert layer_names(photo) == ['editcritic: a "red" ball', "photo.png"]
+    assert layer_names(photo) == ['editcritic: a "red" ball', "Background"]
     mask = photo.gimp.evaluate(
         f"(car (gimp-layer-get-mask (car (gimp-image-get-active-layer {photo.number}))))"
     )
@@ -165,6 +165,16 @@ def test_a_selection_is_edited_and_the_result_is_a_layer_with_its_mask(
         f"(gimp-image-remove-layer {photo.number} (car (gimp-image-get-active-layer {photo.number})))"
     )
     assert np.array_equal(visible(photo, tmp_path / "again.png"), before)
+
+
+def test_a_picture_without_anything_visible_is_refused_and_leaves_no_copy_behind(
+    photo: GimpImage, tmp_path: Path
+) -> None:
+    layer = f"(car (gimp-image-get-active-layer {photo.number}))"
+    photo.gimp.evaluate(f"(gimp-item-set-visible {layer} FALSE)")
+    with pytest.raises(InvalidInput, match="GIMP says"):
+        photo.save_pixels(tmp_path / "nothing.png")
+    assert find_image(photo.gimp).number == photo.number
 
 
 def test_what_is_missing_is_said(photo: GimpImage) -> None:

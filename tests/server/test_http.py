@@ -624,3 +624,21 @@ async def test_an_address_that_is_taken_is_told(serving: Serving) -> None:
         with pytest.raises(SettingsError, match="cannot listen for HTTP"):
             async with serving(http=server.http_address):
                 pass
+
+
+async def test_an_answer_that_is_cut_off_does_not_look_whole(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its deadline passes while a client that reads slowly has half of it."""
+    async with serving(http="127.0.0.1:0") as (server, _):
+        long = "x" * (32 << 20)
+        infos = [pb.CriticInfo(description=long)]
+        monkeypatch.setattr(type(server._hosts), "infos", lambda _: infos)
+        reader, writer = await connect(server.http_address)
+        writer.write(head("CriticService/ListCritics", 2, Grpc_Timeout="2S") + b"{}")
+        assert b" 200 " in await asyncio.wait_for(reader.readline(), 30)
+        calls = server._http._face._calls
+        await wait_until(lambda: not calls)
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await asyncio.wait_for(reader.readexactly(len(long)), 30)
+        writer.close()

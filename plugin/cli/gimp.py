@@ -35,7 +35,7 @@ Image_ = Annotated[str, typer.Option("--image", help="Name or number of the imag
 
 @gimp.command("judge")
 @command
-def judge(
+def _judge(
     prompt: Prompt = "",
     critic: CriticName = "",
     server: Server = "",
@@ -68,7 +68,7 @@ def judge(
 
 @gimp.command("edit")
 @command
-def edit(
+def _edit(
     prompt: Prompt = "",
     negative_prompt: Annotated[str, typer.Option(help="What is to be avoided.")] = "",
     engine: Annotated[

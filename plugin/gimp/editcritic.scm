@@ -21,8 +21,9 @@
     "1. Select a region, or choose a layer that was edited.\n"
     "2. Filters > editcritic > Let editcritic in, once.\n"
     "3. In a terminal:\n"
-    "   editcritic gimp judge      scores, and where the faults are, as a layer\n"
-    "   editcritic gimp edit -p \"a red ball\"      the edit, as a layer with a mask")))
+    "   editcritic gimp judge\n"
+    "   editcritic gimp edit -p \"a red ball\"\n"
+    "What comes back is a layer.")))
 
 (script-fu-register "script-fu-editcritic-help"
   "How to judge and edit"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -38,17 +40,14 @@ def gimp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptFu]:
         port = free.getsockname()[1]
     command = ["gimp-2.10", "-i", "-d", "-f", "-b", f"(editcritic-serve {port})"]
     environment = {"HOME": str(home), "GIMP2_DIRECTORY": str(home / "gimp"), "PATH": "/usr/bin:/bin"}
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        connection = _connected(port)
-        with connection:
-            yield connection
-        process.terminate()
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, env=environment, start_new_session=True, **quiet) as process:
         try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
+            with _connected(port) as connection:
+                yield connection
+        finally:
+            # The Script-Fu server is a process of its own, which outlives a GIMP that is merely terminated.
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _connected(port: int) -> ScriptFu:

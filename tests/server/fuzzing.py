@@ -27,6 +27,7 @@ import editcritic.server.session
 import editcritic.v1.containers
 import editcritic.v1.images
 from editcritic.server.decoding import check_options, decode_candidate, decode_edit
+from editcritic.server.http_face import wire
 from editcritic.server.session import CritiqueSession
 from editcritic.server.settings import ServerSettings
 from editcritic.v1 import critic_pb2 as pb
@@ -45,6 +46,7 @@ WATCHED = {
         editcritic.v1.images,
         editcritic.server.decoding,
         editcritic.server.session,
+        wire,
     )
 }
 _KEPT_BYTES = 2048
@@ -88,6 +90,18 @@ def request(data: bytes) -> None:
     except EditCriticError as error:
         assert error.reason != pb.ERROR_REASON_UNSPECIFIED
         assert len(error.to_status().SerializeToString()) < 4096
+
+
+def json(data: bytes) -> None:
+    """Any bytes are refused by name, or a request that comes back as it was."""
+    try:
+        message = wire.read_message(data, pb.CritiqueRequest.DESCRIPTOR)
+    except EditCriticError as error:
+        assert error.reason == pb.ERROR_REASON_MESSAGE_UNDECODABLE
+        assert len(error.to_status().SerializeToString()) < 4096
+    else:
+        told = wire.write_json(wire.write_message(message))
+        assert wire.read_message(told, message.DESCRIPTOR) == message
 
 
 class InstantEdit:
@@ -150,6 +164,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "mask": mask,
     "request": request,
     "stream": stream,
+    "json": json,
 }
 
 
@@ -215,6 +230,7 @@ def _seeds() -> dict[str, list[bytes]]:
         "mask": pictures,
         "request": [each.SerializeToString() for each in requests],
         "stream": [framed, framed * 2],
+        "json": [wire.write_json(wire.write_message(each)) for each in requests],
     }
 
 

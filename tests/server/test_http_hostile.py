@@ -63,6 +63,11 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         b'{"edit": {"source": {"encoded": {"data": "####"}}}}',
         "at edit.source.encoded.data: base64",
     ),
+    "base64 with its end in the middle": (
+        b'{"edit": {"source": {"encoded": {"data": "AA==AAAA"}}}}',
+        "base64 is",
+    ),
+    "base64 of other letters": ('{"edit": {"source": {"encoded": {"data": "ÄÖÜß"}}}}'.encode(), "base64 is"),
     "base64 of the wrong length": (b'{"edit": {"source": {"encoded": {"data": "AAAAA"}}}}', "data"),
     "base64 with a line's end": (
         b'{"edit": {"source": {"encoded": {"data": "AA\\nAA"}}}}',

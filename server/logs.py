@@ -11,7 +11,7 @@ from editcritic.server.calls import current_call_id
 
 __all__ = ["CALL_FIELDS", "set_up_logging"]
 
-CALL_FIELDS = ("call_id", "caller", "method", "status", "reason", "duration_ms", "trace_id")
+CALL_FIELDS = ("call_id", "caller", "method", "status", "reason", "duration_ms", "trace_id", "transport")
 """What a line about a call has besides its message, under these names. Nothing that a client sent is among them."""
 
 

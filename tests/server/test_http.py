@@ -409,8 +409,14 @@ async def test_a_deadline_that_is_none_is_refused(face: tuple[str, Any]) -> None
 
 @pytest.mark.parametrize("streams", [False, True])
 async def test_past_the_deadline_the_work_stops(
-    serving: Serving, gated: type[GatedCritic], edit: pb.Edit, make_candidate: MakeCandidate, streams: bool
+    serving: Serving,
+    gated: type[GatedCritic],
+    edit: pb.Edit,
+    make_candidate: MakeCandidate,
+    caplog: pytest.LogCaptureFixture,
+    streams: bool,
 ) -> None:
+    caplog.set_level("INFO", "editcritic.server.calls")
     request = pb.CritiqueStreamRequest
     lines = [request(open=pb.OpenEdit(edit=edit)), request(candidate=make_candidate())]
     lines.append(request(finish=pb.FinishEdit()))
@@ -426,12 +432,19 @@ async def test_past_the_deadline_the_work_stops(
         assert (error["code"], error["status"]) == ("DEADLINE_EXCEEDED", 4)
         await wait_until(gated.was_cancelled.is_set)
         await wait_until(lambda: server._hosts.admission.count == 0)
+        assert [each.status for each in caplog.records] == ["DEADLINE_EXCEEDED"]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("streams", [False, True])
 async def test_a_client_that_leaves_takes_its_work_along(
-    serving: Serving, gated: type[GatedCritic], edit: pb.Edit, make_candidate: MakeCandidate, streams: bool
+    serving: Serving,
+    gated: type[GatedCritic],
+    edit: pb.Edit,
+    make_candidate: MakeCandidate,
+    caplog: pytest.LogCaptureFixture,
+    streams: bool,
 ) -> None:
+    caplog.set_level("INFO", "editcritic.server.calls")
     candidate = make_candidate()
     if streams:
         request = pb.CritiqueStreamRequest
@@ -451,6 +464,9 @@ async def test_a_client_that_leaves_takes_its_work_along(
         await wait_until(gated.was_cancelled.is_set)
         await wait_until(lambda: server._hosts.admission.count == 0 and server._service.open_streams == 0)
         await wait_until(lambda: server._hosts.admission.byte_count == 0)
+        (ended,) = [each.status for each in caplog.records]  # type: ignore[attr-defined]
+        # A stream's input ends first, as over gRPC.
+        assert ended == "CANCELLED" or (streams and ended == "FAILED_PRECONDITION")
 
 
 @asynccontextmanager

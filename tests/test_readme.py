@@ -19,7 +19,7 @@ from editcritic.plugin.client import make_edit
 from editcritic.plugin.embedded import EmbeddedServer
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "docs/client.md", "docs/engines.md", "docs/loop.md"]
+PAGES = ["README.md", "docs/client.md", "docs/diffusers.md", "docs/engines.md", "docs/loop.md"]
 
 
 def snippets(page: str) -> list[str]:

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from editcritic.plugin.diffusers import CriticInpaint, CriticInpaintOutput
 from editcritic.plugin.edit_report import write_edit_report
 from editcritic.plugin.editing import make_refine_request
 from editcritic.plugin.judging import EmbeddedCritic
@@ -27,11 +26,9 @@ from editcritic.server.app import CriticServer
 from editcritic.server.settings import ServerSettings
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2, refine_pb2_grpc
-from editcritic.v1.errors import InvalidInput
 from editcritic.v1.images import decode_image
 from tests.plugin.test_commands import Run, run  # noqa: F401
 from tests.refine.critics import PlainCritic
-from tests.refine.tiny_pipelines import tiny_pipeline
 
 # ruff: noqa: F811
 EDIT = ("--image", "photo.png", "--mask", "mask.png", "--engine", "dummy", "--critic", "dummy")
@@ -271,38 +268,6 @@ def test_the_command_takes_two_critics_and_tells_them_apart(run: Run, files: Pat
     events = Journal(files / "journal.sqlite3").events("two")
     assert events[0].started.acceptance_critic.name == "evidence"
     assert events[0].started.search_critic.name == "dummy"
-
-
-def test_the_drop_in_is_called_like_a_pipeline(files: Path) -> None:
-    import torch
-
-    pipeline, _ = tiny_pipeline("sd-inpaint")
-    critic = PlainCritic()
-    wrapped = CriticInpaint(pipeline, critic, candidates=2, rounds=0, native=32)
-    photo, mask = Image.open(files / "photo.png").convert("RGB"), Image.open(files / "mask.png")
-    output = wrapped(
-        prompt="a ball",
-        image=photo,
-        mask_image=mask,
-        num_inference_steps=2,
-        generator=torch.Generator().manual_seed(4),
-    )
-    assert isinstance(output, CriticInpaintOutput)
-    assert output.images[0].size == photo.size
-    assert {name for name, _ in critic.seen} == {"seed-4", "seed-5"}
-    assert output.result.candidate_id in ("seed-4", "seed-5")
-    arrays = wrapped("a ball", photo, mask, num_inference_steps=2, output_type="np", return_dict=False)
-    assert isinstance(arrays, tuple)
-    assert arrays[0][0].dtype == np.float32
-
-
-def test_the_drop_in_says_what_it_needs() -> None:
-    wrapped = CriticInpaint(tiny_pipeline("sd-inpaint")[0], PlainCritic())
-    with pytest.raises(InvalidInput, match="mask_image"):
-        wrapped("a ball")
-    picture = Image.new("RGB", (64, 64))
-    with pytest.raises(InvalidInput, match="expected one of"):
-        wrapped("a ball", picture, picture, output_type="latent")
 
 
 def test_a_critique_of_a_served_judge_carries_the_identity_of_the_critic(files: Path) -> None:

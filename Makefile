@@ -1,6 +1,7 @@
 # The README's two commands, and two more. Each starts from nothing: it makes .venv, installs, and runs.
 .PHONY: audit demo fuzz test test-ray
 .PHONY: audit demo e2e-gimp fuzz test
+.PHONY: audit demo e2e-studio fuzz test
 
 demo:
 	@.ci/setup server,refine
@@ -26,6 +27,11 @@ fuzz:
 e2e-gimp:
 	@.ci/setup dev
 	@.venv/bin/python -m pytest tests/e2e/test_gimp.py -q
+# Whole journeys through the studio in a real Chromium (apt-get install chromium); screenshots in e2e-out/studio.
+e2e-studio:
+	@.ci/setup dev
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check playwright axe-playwright-python
+	@OMP_NUM_THREADS=2 .venv/bin/python -m pytest tests/e2e/test_studio.py -m studio
 
 # Known vulnerabilities in the pinned versions; needs a network, and says so without one.
 audit:

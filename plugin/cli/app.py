@@ -22,6 +22,7 @@ from editcritic.plugin.cli.rank import rank
 from editcritic.plugin.cli.score import score
 from editcritic.plugin.cli.serve import PASS_THROUGH, serve
 from editcritic.plugin.cli.status import status
+from editcritic.plugin.cli.studio import studio
 from editcritic.plugin.cli.top import top
 from editcritic.plugin.cli.train import train
 from editcritic.plugin.cli.verdict import verdict
@@ -41,6 +42,7 @@ app.command()(generate)
 app.command()(score)
 app.command()(rank)
 app.command(context_settings=PASS_THROUGH, add_help_option=False)(serve)
+app.command()(studio)
 app.command()(status)
 app.command()(top)
 app.add_typer(critics, name="critics")

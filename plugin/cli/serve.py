@@ -9,7 +9,7 @@ import typer
 
 from editcritic.plugin.cli.console import BAD_INPUT, fail, stdout
 
-__all__ = ["PASS_THROUGH", "serve"]
+__all__ = ["PASS_THROUGH", "refining", "serve"]
 
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 """All other flags are the server's own, so that they are written down once."""
@@ -37,11 +37,11 @@ def serve(
         fail(f"the server needs {error.name}. Install it: pip install 'editcritic[server]'", BAD_INPUT)
     if {"-h", "--help"} & set(context.args):
         stdout.print(_OWN_FLAGS, markup=False)
-    services = [_refining(engine, journal)] if engine else []
+    services = [refining(engine, journal)] if engine else []
     raise typer.Exit(main(context.args, services))
 
 
-def _refining(engines: list[str], journal: Path | None) -> Any:
+def refining(engines: list[str], journal: Path | None) -> Any:
     """Adds `RefineService` to a server."""
     from editcritic.plugin.editing import default_journal_path
     from editcritic.plugin.refine_service import RefineService

@@ -1,4 +1,4 @@
-"""The paths of the HTTP face: ``/v1/<Service>/<Method>``, ``/v1/health`` and ``/v1/openapi.json``."""
+"""The paths of the HTTP face: ``/v1/<Service>/<Method>``, ``/v1/health``, ``/v1/openapi.json``, and added pages."""
 
 from __future__ import annotations
 
@@ -119,6 +119,10 @@ class HttpFace:
         method, path = scope["method"], scope["path"]
         if method == "OPTIONS" and self._origins.allows(headers.get("origin", "")):
             await reply.data(b"", 204)
+        elif path in self._registry.pages:
+            _require_method(method, "GET")
+            page = self._registry.pages[path]
+            await reply.data(page.content, 200, page.headers, page.content_type)
         elif path == f"{_PREFIX}openapi.json":
             _require_method(method, "GET")
             await reply.data(self._openapi)

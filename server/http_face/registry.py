@@ -12,7 +12,7 @@ import grpc.aio
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import ServiceDescriptor
 
-__all__ = ["CallDetails", "Registry"]
+__all__ = ["CallDetails", "Page", "Registry"]
 
 _OURS = "editcritic."
 Handler: TypeAlias = Any  # grpc.RpcMethodHandler; the stubs describe only the blocking one.
@@ -24,6 +24,18 @@ class CallDetails:
 
     method: str
     invocation_metadata: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A file that the HTTP face hands out.
+
+    content_type: for example ``text/html; charset=utf-8``. content: its bytes. headers: further ones of its answer.
+    """
+
+    content_type: str
+    content: bytes
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 class Registry:
@@ -42,6 +54,8 @@ class Registry:
         self._server = server
         self._interceptors = tuple(interceptors)
         self._handlers: list[Any] = []
+        self.pages: dict[str, Page] = {}
+        """Files by path, for a page that drives this server: ``/`` for one."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._server, name)

@@ -135,13 +135,17 @@ def ended(page: Any) -> str:
 
 
 def cards(page: Any) -> list[dict[str, str]]:
-    return list(
-        page.eval_on_selector_all(
-            ".candidate",
-            """items => items.map(item => ({id: item.dataset.id, state: item.dataset.state, rejected: String(item.classList.contains('rejected')),
-                badge: item.querySelector('.badge').textContent, said: item.querySelector('.state').textContent}))""",
-        )
+    told: list[dict[str, str]] = page.eval_on_selector_all(
+        ".candidate",
+        """items => items.map(item => ({
+            id: item.dataset.id,
+            state: item.dataset.state,
+            rejected: String(item.classList.contains('rejected')),
+            badge: item.querySelector('.badge').textContent,
+            said: item.querySelector('.state').textContent,
+        }))""",
     )
+    return told
 
 
 def downloaded(page: Any, button: str) -> bytes:

@@ -67,7 +67,7 @@ export class Cards {
     card.badge.className = `badge ${score ? colourOf(score.value) : "soft"}`;
     card.badge.title = score ? `${score.value.toFixed(1)} ± ${score.stddev.toFixed(1)}` : promised ? "by its preview" : "no score yet";
     card.state.textContent = state;
-    card.why.textContent = why(one);
+    card.why.textContent = card.why.title = why(one);
     const what = one.action ? `Repaired candidate ${one.id}` : `Candidate ${one.id}`;
     card.thumb.setAttribute("aria-label", `${what}: ${state}${score ? `, score ${Math.round(score.value)}` : ""}. Show it.`);
     card.buttons.hidden = !one.image;
@@ -100,7 +100,8 @@ export class Cards {
   #draw(canvas, picture) {
     const { box, source } = this.scene, own = canvas.getContext("2d");
     const side = Math.min(Math.max(box.width, box.height) * 1.6, Math.max(source.width, source.height));
-    const x = box.x + box.width / 2 - side / 2, y = box.y + box.height / 2 - side / 2;
+    const within = (centre, length) => Math.max(Math.min(0, (length - side) / 2), Math.min(centre - side / 2, Math.max(length - side, (length - side) / 2)));
+    const x = within(box.x + box.width / 2, source.width), y = within(box.y + box.height / 2, source.height);
     own.clearRect(0, 0, SIDE, SIDE);
     own.drawImage(picture, (-x * SIDE) / side, (-y * SIDE) / side, (source.width * SIDE) / side, (source.height * SIDE) / side);
   }

@@ -374,7 +374,8 @@ function boxOf(mask) {
 
 async function restore() {
   const found = await store.kept(), job = store.recall("job");
-  if (!found) return;
+  // The person may have been faster.
+  if (!found || page.picture) return;
   await load(found.blob, found.name);
   page.picture.edits = found.edits || [];
   refresh();
@@ -481,4 +482,5 @@ async function dropped(event) {
 }
 
 wire();
-guarded(choices)().then(guarded(restore));
+guarded(restore)();
+guarded(choices)();

@@ -71,13 +71,18 @@ def _announce(server: CriticServer) -> None:
         "protocol_revision": PROTOCOL_REVISION,
     }
     print(json.dumps(line), flush=True)
+    _tell_http(server)
 
 
 def _greet(server: CriticServer) -> None:
     print(f"editcritic listens on {server.address} (Ctrl-C stops it)", file=sys.stderr, flush=True)
+    _tell_http(server)
+    notify("READY=1")
+
+
+def _tell_http(server: CriticServer) -> None:
     if server.http_address:
         print(f"http address: {server.http_address}", flush=True)
-    notify("READY=1")
 
 
 def _wait_for_parent() -> None:

@@ -17,7 +17,7 @@ PINNED = dict(
     if line and not line.startswith("#")
 )
 # Extras that the tests do not install, and what only an older Python needs.
-NOT_TESTED = {"aiohttp", "flask", "gradio", "litserve", "ray", "tomli"}
+NOT_TESTED = {"aiohttp", "flask", "litserve", "tomli"}
 
 
 def canonical(name: str) -> str:
@@ -41,7 +41,7 @@ def test_pins_are_exact() -> None:
     assert all(re.fullmatch(r"[0-9][0-9a-z.+]*", version) for version in PINNED.values())
 
 
-@pytest.mark.parametrize("name", ["grpcio", "protobuf", "pillow", "numpy", "safetensors"])
+@pytest.mark.parametrize("name", ["grpcio", "protobuf", "pillow", "numpy", "safetensors", "uvicorn", "h11"])
 def test_what_strangers_bytes_meet_is_the_pinned_version(name: str) -> None:
     """The libraries that take bytes of strangers apart are tested in the version that is pinned."""
     assert metadata.version(name) == PINNED_NAMES[name]

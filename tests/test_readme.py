@@ -103,6 +103,7 @@ def test_the_commands_of_the_page_on_http_run(files: Path) -> None:
         "docs/prompts.md",
         "docs/gimp.md",
         "docs/http.md",
+        "docs/scale-out.md",
         "docs/security.md",
         "docs/quality.md",
     ],

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 from collections import Counter
@@ -29,6 +30,7 @@ __all__ = ["RayCluster", "RemoteCritic", "application_name", "deployment_fingerp
 _log = logging.getLogger(__name__)
 _LOOK_EVERY_S = 0.1
 _CONSTRUCTOR_TRIES = 3
+_CONNECT_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,7 @@ class RayCluster:
             if self._ray.address is None:
                 raise SettingsError(f"Ray could not be started on this machine: {error}") from error
             raise SettingsError(
-                f"cannot join the Ray cluster {self._ray.address!r}: {error} This machine has to be a node of it:"
+                f"cannot join the Ray cluster {self._ray.address!r}: {error}. This machine has to be a node of it:"
                 " ray start --address=HEAD:6379 --num-cpus=0, then --ray-address auto."
             ) from error
 
@@ -118,6 +120,7 @@ class RayCluster:
         from ray import serve
 
         if not ray.is_initialized():
+            _check_that_somebody_listens(self._ray.address)
             own = {"object_store_memory": self._ray.object_store_bytes, "include_dashboard": False}
             ray.init(
                 address=self._ray.address or "local",
@@ -218,6 +221,13 @@ def deployment_fingerprint(own: RaySettings) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _check_that_somebody_listens(address: str | None) -> None:
+    """Ray itself would go on trying for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if host:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT_S).close()
 
 
 def _take_back_sigterm() -> None:

@@ -56,6 +56,10 @@ class RaySettings:
     def __post_init__(self) -> None:
         for value in self.per_critic:
             self._overrides(value)
+        if self.address is not None and "://" in self.address:
+            raise ValueError(
+                f"ray.address is {self.address!r}; it must be HOST:PORT, or auto: Ray's client protocol is not spoken"
+            )
         if self.max_ongoing < 1 or self.target_ongoing <= 0:
             raise ValueError("ray.max_ongoing must be 1 or more, and ray.target_ongoing more than 0")
         if self.max_replicas is None and self.replicas < 1:

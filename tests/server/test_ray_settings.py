@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import socket
 
 import pytest
 
 from editcritic.server.configuration import add_flags, read_configuration
 from editcritic.server.executors.ray_cluster import (
+    RayCluster,
     application_name,
     deployment_fingerprint,
     deployment_options,
@@ -61,6 +63,7 @@ def test_a_critic_may_have_settings_of_its_own() -> None:
         (["--ray-replicas=0"], "ray.replicas must be 1 or more"),
         (["--ray-max-ongoing=0"], "ray.max_ongoing"),
         (["--ray-target-ongoing=0"], "ray.target_ongoing"),
+        (["--ray-address=ray://head:10001"], "HOST:PORT"),
         (["--executor=spark"], "one of local, "),
     ],
 )
@@ -79,8 +82,18 @@ def test_fronts_share_what_is_the_same_and_nothing_else() -> None:
 
 
 def test_without_ray_the_server_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    from editcritic.server.executors import ray_cluster
-
-    monkeypatch.setattr(ray_cluster, "find_spec", lambda name: None)
+    monkeypatch.setattr("editcritic.server.executors.ray_cluster.find_spec", lambda name: None)
     with pytest.raises(SettingsError, match=r"editcritic\[ray\]"):
-        ray_cluster.RayCluster(ServerSettings(critics=("dummy",), executor="ray"))
+        RayCluster(ServerSettings(critics=("dummy",), executor="ray"))
+
+
+async def test_a_cluster_that_is_not_there_is_told_at_once() -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        cluster = RayCluster(
+            ServerSettings(critics=("dummy",), executor="ray", ray=RaySettings(address=address))
+        )
+        with pytest.raises(SettingsError, match=rf"'{address}'.*refused.*ray start --address"):
+            await cluster.connect()

@@ -1,4 +1,4 @@
-# The README's two commands, and two more. Each starts from nothing: it makes .venv, installs, and runs.
+# The README's two commands, and three more. Each starts from nothing: it makes .venv, installs, and runs.
 .PHONY: audit demo fuzz test test-ray
 .PHONY: audit demo e2e-gimp fuzz test
 .PHONY: audit demo e2e-studio fuzz test

@@ -87,8 +87,9 @@ class CriticReplica:
         try:
             await self._open(key, held)
         except EditCriticError as error:
-            refusal: bytes = error.to_status().SerializeToString()
-            return refusal
+            # The package of the status has no types.
+            refused: bytes = error.to_status().SerializeToString()
+            return refused
         return b""
 
     async def critique(self, sent: Sequence[SentTask], held: Mapping[str, Sequence[Any]]) -> list[Reply]:

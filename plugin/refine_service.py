@@ -33,6 +33,8 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _Event = refine_pb2.RefineResponse
 
 _MAX_RUNS = 4
+_LAST_STEP_S = 20.0
+_LOOK_EVERY_S = 0.05
 _UNREAD_EVENTS = 16  # events that wait for a slow client before the run waits with them
 
 
@@ -51,7 +53,8 @@ class RefineService(refine_pb2_grpc.RefineServiceServicer):
         self._options = options or {}
         self._loaded: dict[str, Engine] = {}
         self._loading = threading.Lock()
-        self._running: set[str] = set()
+        self._running: dict[str, asyncio.Event] = {}
+        """Set once nobody follows a run any more, which may still be in its last step."""
 
     async def Refine(self, request: refine_pb2.RefineRequest, context: Context) -> AsyncIterator[_Event]:
         """Run the loop on one edit; the call's end is the run's end."""
@@ -59,6 +62,7 @@ class RefineService(refine_pb2_grpc.RefineServiceServicer):
             request = await self._hosts.decode(_decoded_apart, request, self._hosts)
         full = await asyncio.to_thread(self._completed, request)
         name = full.edit.edit_id
+        await self._left_behind(name)
         if name in self._running:
             raise InvalidInput(
                 f"the edit {name!r} is running.", reason=pb.ERROR_REASON_FIELD_INVALID, field="edit.edit_id"
@@ -75,15 +79,16 @@ class RefineService(refine_pb2_grpc.RefineServiceServicer):
         held.enter_context(current_caller().item())
         # The run was counted as a whole, so its candidates are not.
         call_as(current_caller().unmetered())
-        self._running.add(name)
+        left = self._running[name] = asyncio.Event()
         try:
             run = await asyncio.to_thread(self._start, full, asyncio.get_running_loop())
         except BaseException:
-            self._running.discard(name)
+            del self._running[name]
             raise
         # A run that was left may still be in its last step: until then nobody may resume it.
-        thread = _RunThread(run, on_end=lambda: self._running.discard(name))
+        thread = _RunThread(run, on_end=lambda: self._running.pop(name, None))
         context.add_done_callback(lambda _context: thread.leave())  # type: ignore[arg-type]
+        context.add_done_callback(lambda _context: left.set())  # type: ignore[arg-type]
         async for event in thread.events():
             yield _sent(event, full.events)
 
@@ -113,6 +118,14 @@ class RefineService(refine_pb2_grpc.RefineServiceServicer):
     ) -> refine_pb2.ListEditsResponse:
         """A page of the journal, newest first."""
         return await asyncio.to_thread(self._journal.edits, request.page_size, request.page_token)
+
+    async def _left_behind(self, name: str) -> None:
+        """Wait for the last step of a run that its caller left: who comes back at once is to find it free."""
+        left = self._running.get(name)
+        for _ in range(round(_LAST_STEP_S / _LOOK_EVERY_S)):
+            if left is None or not left.is_set() or self._running.get(name) is not left:
+                return
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     def _start(self, request: refine_pb2.RefineRequest, loop: asyncio.AbstractEventLoop) -> Refinement:
         engine = self._engine(request.sampling.engine)

@@ -35,9 +35,9 @@ from editcritic.v1 import (
 )
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.images import decode_image
+from tests.server.gated import GatedCritic
 from tests.server.http_speaking import Answer, as_json, ask, connect, head
-from tests.server.speaking import as_error
-from tests.server.test_stream import GatedCritic, wait_until
+from tests.server.speaking import as_error, wait_until
 
 MakeCandidate = Callable[..., pb.Candidate]
 Serving = Callable[..., AbstractAsyncContextManager[Any]]

@@ -19,7 +19,7 @@ from editcritic.server.settings import ServerSettings
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import InvalidInput, PermissionDenied
 from tests.server.http_speaking import JSON, Answer, as_json, ask, connect, head
-from tests.server.test_stream import wait_until
+from tests.server.speaking import wait_until
 
 MakeCandidate = Callable[..., pb.Candidate]
 Serving = Callable[..., AbstractAsyncContextManager[Any]]

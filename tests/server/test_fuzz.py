@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,7 +17,8 @@ from hypothesis import strategies as st
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import ImageError
 from editcritic.v1.images import decode_file, encode_image, encode_mask
-from tests.server.fuzzing import CORPUS, TARGETS, Fuzzer
+from tests.server.fuzz_targets import TARGETS
+from tests.server.fuzzing import CORPUS, Broken, Fuzzer, is_flat, last_input
 from tests.server.speaking import as_error
 
 PNG = encode_image(np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)).encoded.data
@@ -91,7 +95,50 @@ def test_the_fuzzer_tells_what_broke(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(data: bytes) -> None:
         raise KeyError(data)
 
-    fuzzer = Fuzzer("picture", seed=0)
+    noted: list[bytes] = []
+    fuzzer = Fuzzer("picture", seed=0, note=noted.append)
     monkeypatch.setattr(fuzzer, "run", broken)
-    with pytest.raises(AssertionError, match=r"picture broke on [0-9a-f]+"):
+    with pytest.raises(Broken, match=r"picture broke on [0-9a-f]+") as told:
         fuzzer.step()
+    assert noted == [told.value.data], "an input that ends the process is known too"
+
+
+def test_the_fuzzer_goes_on_running_what_it_no_longer_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    fuzzer, ran = Fuzzer("picture", seed=0), 0
+
+    def count(_data: bytes) -> None:
+        nonlocal ran
+        ran += 1
+
+    monkeypatch.setattr(fuzzer, "run", count)
+    fuzzer.calm = 1_000_000
+    for _ in range(80):
+        fuzzer.step()
+    assert ran == 80
+
+
+def test_an_input_that_takes_too_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.server.fuzzing._INPUT_CPU_S", -1.0)
+    with pytest.raises(Broken):
+        Fuzzer("request", seed=0)
+
+
+def test_a_process_that_an_input_ended_leaves_it_behind() -> None:
+    program = """
+import os
+from tests.server.fuzzing import _LastInput
+last = _LastInput()
+last.note(b"longer than the next")
+last.note(b"deadly")
+print(last.path, flush=True)
+os.abort()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    left = Path(ended.stdout.strip())
+    assert last_input(left.read_bytes()) == b"deadly"
+    left.unlink()
+
+
+def test_memory_that_grows_fails_a_run() -> None:
+    assert is_flat(100_000, 104_000)
+    assert not is_flat(100_000, 106_000)

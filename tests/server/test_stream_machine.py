@@ -17,7 +17,7 @@ from editcritic.server.settings import ServerSettings
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import ProtocolError
 from editcritic.v1.images import raw_image
-from tests.server.fuzzing import LIMITS, InstantEdit
+from tests.server.fuzz_targets import LIMITS, InstantEdit
 
 IMAGE = raw_image(np.zeros((8, 8), np.uint8))
 SETTINGS = ServerSettings(critics=("dummy",), images=LIMITS, max_pending=4)

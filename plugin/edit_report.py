@@ -10,6 +10,7 @@ from editcritic.plugin.report import Stage, candidate_card, footer, judged_pictu
 from editcritic.plugin.report_parts import Markup, enum_words, escaped
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
+from editcritic.v1.enums import value_name
 from editcritic.v1.images import decode_image, paste_region
 
 __all__ = ["Story", "stories_of", "write_edit_report"]
@@ -108,7 +109,7 @@ def _head(
 
 
 def _outcome(result: refine_pb2.RefineResult, stories: dict[str, Story]) -> Markup:
-    overall, reason = result.critique.scores.overall, refine_pb2.StopReason.Name(result.stop_reason)
+    overall, reason = result.critique.scores.overall, value_name(refine_pb2.StopReason, result.stop_reason)
     name = f"<b>{escaped(result.candidate_id or 'the source')}</b>"
     score = f", overall {overall.value:.0f}" if overall.status == pb.SCORE_STATUS_SCORED else ""
     plain = ""
@@ -151,9 +152,9 @@ def _timeline(events: Sequence[refine_pb2.RefineResponse]) -> Markup:
 
 
 def _decided(decision: refine_pb2.Decision) -> Markup:
-    words = enum_words(refine_pb2.DecisionKind.Name(decision.kind), "DECISION_KIND_")
+    words = enum_words(value_name(refine_pb2.DecisionKind, decision.kind), "DECISION_KIND_")
     if decision.HasField("action"):
-        words += ": " + enum_words(pb.ActionKind.Name(decision.action.kind), "ACTION_KIND_")
+        words += ": " + enum_words(value_name(pb.ActionKind, decision.action.kind), "ACTION_KIND_")
     return escaped(words)
 
 
@@ -180,7 +181,7 @@ def _candidate(story: Story, stories: dict[str, Story], stage: Stage) -> Markup:
 def _origin(started: refine_pb2.CandidateStarted) -> str:
     if not started.parent_candidate_id:
         return ""
-    action = enum_words(pb.ActionKind.Name(started.action), "ACTION_KIND_")
+    action = enum_words(value_name(pb.ActionKind, started.action), "ACTION_KIND_")
     return f"<p class=soft>Made from {escaped(started.parent_candidate_id)} by {escaped(action)}.</p>"
 
 

@@ -10,6 +10,7 @@ from editcritic.plugin.report import Before, Stage, candidate_card, footer, page
 from editcritic.plugin.report_parts import DIMENSIONS, Markup, enum_words, escaped
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
+from editcritic.v1.enums import value_name
 from editcritic.v1.images import decode_image
 
 __all__ = ["KeptEdit", "decisions_of", "fact_rows", "score_rows", "write_comparison"]
@@ -100,7 +101,9 @@ def _critic(edit: KeptEdit) -> str:
 
 def _ended(edit: KeptEdit) -> str:
     reason = edit.result.stop_reason
-    return enum_words(refine_pb2.StopReason.Name(reason), "STOP_REASON_") if reason else "no: resume it"
+    return (
+        enum_words(value_name(refine_pb2.StopReason, reason), "STOP_REASON_") if reason else "no: resume it"
+    )
 
 
 def _table(first: KeptEdit, second: KeptEdit) -> Markup:
@@ -138,5 +141,5 @@ def _card(edit: KeptEdit, before: Before | None) -> Markup:
 
 
 def _told(decision: refine_pb2.Decision) -> str:
-    kind = enum_words(refine_pb2.DecisionKind.Name(decision.kind), "DECISION_KIND_")
+    kind = enum_words(value_name(refine_pb2.DecisionKind, decision.kind), "DECISION_KIND_")
     return f"{kind} {decision.candidate_id}: {decision.reason}"

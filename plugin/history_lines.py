@@ -9,6 +9,7 @@ from editcritic.plugin.edit_report import Story
 from editcritic.plugin.report_parts import DIMENSIONS, enum_words
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
+from editcritic.v1.enums import value_name
 
 __all__ = ["candidate_facts", "run_facts", "score_values"]
 
@@ -39,7 +40,9 @@ def candidate_facts(
         "candidate_id": started.candidate_id,
         "seed": started.seed,
         "parent": started.parent_candidate_id or None,
-        "action": _words(pb.ActionKind.Name(started.action), "ACTION_KIND_") if started.action else None,
+        "action": _words(value_name(pb.ActionKind, started.action), "ACTION_KIND_")
+        if started.action
+        else None,
         "steps": story.finished.evaluation_count if story.finished else None,
         "is_result": result is not None and result.candidate_id == started.candidate_id,
         "error": story.error or None,
@@ -70,22 +73,22 @@ def score_values(critique: pb.Critique | None) -> dict[str, dict[str, Any]]:
 
 def _defect(defect: pb.Defect) -> dict[str, Any]:
     box = defect.box
-    kind = _words(pb.DefectKind.Name(defect.kind), "DEFECT_KIND_")
+    kind = _words(value_name(pb.DefectKind, defect.kind), "DEFECT_KIND_")
     return {"kind": kind, "severity": defect.severity, "box": [box.x, box.y, box.width, box.height]}
 
 
 def _decision(decision: refine_pb2.Decision) -> dict[str, Any]:
     told = {
-        "kind": _words(refine_pb2.DecisionKind.Name(decision.kind), "DECISION_KIND_"),
+        "kind": _words(value_name(refine_pb2.DecisionKind, decision.kind), "DECISION_KIND_"),
         "reason": decision.reason,
     }
     if decision.HasField("action"):
-        told["action"] = _words(pb.ActionKind.Name(decision.action.kind), "ACTION_KIND_")
+        told["action"] = _words(value_name(pb.ActionKind, decision.action.kind), "ACTION_KIND_")
     return told
 
 
 def _verdict(verdict: pb.RecordVerdictRequest) -> dict[str, Any]:
-    kind = _words(pb.VerdictKind.Name(verdict.kind), "VERDICT_KIND_")
+    kind = _words(value_name(pb.VerdictKind, verdict.kind), "VERDICT_KIND_")
     rating = verdict.rating if verdict.HasField("rating") else None
     return {"kind": kind, "rating": rating, "comment": verdict.comment}
 

@@ -9,6 +9,7 @@ from editcritic.plugin.client import Client, CritiqueStream
 from editcritic.plugin.embedded import EmbeddedServer
 from editcritic.server.critics import critic_name
 from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.enums import value_name
 from editcritic.v1.errors import (
     DeadlineExceeded,
     EditCriticError,
@@ -44,7 +45,7 @@ class ServedJudge:
             if event.HasField("candidate_error") and event.candidate_error.candidate_id == name:
                 raise error_from_status(event.candidate_error.status)
             if event.HasField("dropped") and event.dropped.candidate_id == name:
-                reason = pb.DropReason.Name(event.dropped.reason)
+                reason = value_name(pb.DropReason, event.dropped.reason)
                 raise Overloaded(f"the server did not judge {name!r}: {reason}")
         raise DeadlineExceeded(f"the server did not judge {name!r} within {_ANSWER_S:.0f} s")
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NewType
 
 from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.enums import value_name
 
 __all__ = ["DIMENSIONS", "Markup", "critique_column", "enum_words", "escaped", "failure_text", "heading"]
 
@@ -84,7 +85,7 @@ def _score_row(label: str, score: pb.Score) -> Markup:
 
 
 def _defect(number: int, defect: pb.Defect) -> Markup:
-    kind = enum_words(pb.DefectKind.Name(defect.kind), "DEFECT_KIND_")
+    kind = enum_words(value_name(pb.DefectKind, defect.kind), "DEFECT_KIND_")
     actions = ", then ".join(_action(action) for action in defect.actions)
     mend = f"<p class='soft small'>Would mend it: {actions}.</p>" if actions else ""
     return Markup(
@@ -96,7 +97,7 @@ def _defect(number: int, defect: pb.Defect) -> Markup:
 
 
 def _action(action: pb.SuggestedAction) -> str:
-    words = enum_words(pb.ActionKind.Name(action.kind), "ACTION_KIND_")
+    words = enum_words(value_name(pb.ActionKind, action.kind), "ACTION_KIND_")
     strength = f" at strength {action.strength:g}" if action.HasField("strength") else ""
     grow = f" by {action.grow_px} px" if action.HasField("grow_px") else ""
     return escaped(f"{words}{strength}{grow}")

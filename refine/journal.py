@@ -17,6 +17,7 @@ from editcritic.refine.preview_table import Group
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
 from editcritic.v1.errors import InvalidInput, NotFound
+from editcritic.v1.storage import telling_of_full_disks
 
 __all__ = ["Journal"]
 
@@ -53,7 +54,8 @@ class Journal:
     Args:
         path: SQLite file; made with its folders when missing.
 
-    Raises: InvalidInput when the file is no journal, OSError when it cannot be made.
+    Raises: InvalidInput when the file is no journal, OSError when it cannot be made. Whatever writes raises Overloaded
+        when the disk is full; then nothing of it was kept.
     """
 
     def __init__(self, path: Path) -> None:
@@ -158,7 +160,7 @@ class Journal:
         with self._open() as connection:
             rows = connection.execute(
                 "SELECT edit_id, prompt, started_unix_ms, stop_reason, overall, candidate_count FROM edits "
-                "ORDER BY started_unix_ms DESC, rowid DESC LIMIT ? OFFSET ?",
+                "ORDER BY rowid DESC LIMIT ? OFFSET ?",
                 (size + 1, start),
             ).fetchall()
         names = ("edit_id", "prompt", "started_unix_ms", "stop_reason", "overall", "candidate_count")
@@ -168,5 +170,9 @@ class Journal:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(self._path, timeout=10)) as connection, connection:
+        with (
+            telling_of_full_disks(self._path),
+            closing(sqlite3.connect(self._path, timeout=10)) as connection,
+            connection,
+        ):
             yield connection

@@ -20,6 +20,7 @@ from editcritic.refine.phrase_evidence import read_evidence
 from editcritic.refine.reprompt import ATTEMPTS, Rewording, WordingCase, reworded
 from editcritic.refine.rewriter_answer import read_answer
 from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.enums import value_name
 from editcritic.v1.errors import InvalidInput, ServerFault
 
 __all__ = ["ChatModel", "LanguageRewriter", "WritesText", "open_rewriter", "question"]
@@ -104,7 +105,7 @@ def _data(case: WordingCase, model: WritesText) -> dict[str, Any]:
     ]
     faults = [
         {
-            "kind": pb.DefectKind.Name(each.kind).removeprefix("DEFECT_KIND_").lower(),
+            "kind": value_name(pb.DefectKind, each.kind).removeprefix("DEFECT_KIND_").lower(),
             "severity": round(each.severity, 2),
             "told": plain(each.explanation),
         }

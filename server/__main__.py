@@ -16,12 +16,13 @@ from editcritic.server.logs import set_up_logging
 from editcritic.server.setting_keys import ENVIRONMENT_PREFIX
 from editcritic.server.settings import PROTOCOL_REVISION, SettingsError
 from editcritic.server.systemd import notify
+from editcritic.v1.errors import EditCriticError
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None, services: Sequence[ServiceFactory] = ()) -> int:
-    """Serve until told to stop. Returns the exit code: 0 after a drain, 1 when it cannot start.
+    """Serve until told to stop. Returns the exit code: 0 after a drain, 1 when it cannot start or go on.
 
     services: as for `CriticServer`.
     """
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None, services: Sequence[ServiceFactory] =
             stop_when=_wait_for_parent if arguments.embedded else None,
             services=services,
         )
-    except (SettingsError, OSError) as error:
+    except (SettingsError, EditCriticError, OSError) as error:
         print(f"editcritic: {error}", file=sys.stderr)
         return 1
     return 0

@@ -29,6 +29,7 @@ from editcritic.server.tls import CertificateFiles
 from editcritic.server.tokens import Authenticator
 from editcritic.server.verdicts import VerdictStore
 from editcritic.v1 import admin_pb2, admin_pb2_grpc, critic_pb2, critic_pb2_grpc
+from editcritic.v1.errors import ServerFault
 
 if TYPE_CHECKING:
     from editcritic.server.http_face.listening import HttpListener
@@ -43,6 +44,7 @@ SERVICE_NAME: str = critic_pb2.DESCRIPTOR.services_by_name["CriticService"].full
 _MAX_METADATA_BYTES = 8192
 # Python's own 5 ms would leave a device idle between two batches.
 _SWITCH_INTERVAL_S = 0.0005
+_LOST_GRACE_S = 1.0  # for answers that are on their way
 
 
 class CriticServer:
@@ -85,6 +87,7 @@ class CriticServer:
         )
         self._registry = Registry(self._server, interceptors)
         self._http: HttpListener | None = None
+        self._watch: asyncio.Task[None] | None = None
         store = VerdictStore(settings.verdicts_path) if settings.verdicts_path else None
         self._service = CriticService(self._hosts, store)
 
@@ -120,6 +123,7 @@ class CriticServer:
         await self._server.start()
         if self._http is not None:
             await self._http.start()
+        self._watch = asyncio.create_task(self._watch_devices())
         await self._hosts.load()
         self._is_started = True
         await self._tell_whole_health()
@@ -132,6 +136,8 @@ class CriticServer:
             grace_s: seconds for open calls; by default the settings'.
         """
         grace_s = self.settings.grace_s if grace_s is None else grace_s
+        if self._watch is not None:
+            self._watch.cancel()
         notify("STOPPING=1")
         # Balancers must see it before the first call is refused.
         await self._health.enter_graceful_shutdown()
@@ -161,6 +167,17 @@ class CriticServer:
     async def _is_serving(self) -> bool:
         answer = await self._health.Check(health_pb2.HealthCheckRequest(), None)
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+    async def lost(self) -> None:
+        """Return once a device broke for good; by then nobody is told any more that the server is ready."""
+        await self._hosts.lost.wait()
+        if self._watch is not None:
+            await asyncio.wait([self._watch])
+
+    async def _watch_devices(self) -> None:
+        await self._hosts.lost.wait()
+        _log.critical("a device broke for good; the server must be started anew")
+        await self._health.enter_graceful_shutdown()
+        self._service.announce_shutdown(_LOST_GRACE_S)
 
     async def _tell_health(self, critic: str, is_ready: bool) -> None:
         states = health_pb2.HealthCheckResponse
@@ -197,14 +214,18 @@ async def serve(
     stop: asyncio.Event,
     services: Sequence[ServiceFactory] = (),
 ) -> None:
-    """Run a server until `stop` is set or SIGTERM or SIGINT comes; a second signal ends the grace. SIGHUP reads the
-    tokens again.
+    """Run a server until `stop` is set, SIGTERM or SIGINT comes, or a device breaks; a second signal ends the grace.
+    SIGHUP reads the tokens again.
 
     Args:
         settings: how to listen and what to admit.
         on_ready: told once the server listens.
         stop: set it to drain and stop.
         services: as for `CriticServer`.
+
+    Raises:
+        SettingsError: the server cannot listen as the settings say.
+        ServerFault: a device broke for good; whoever started the server should start it again.
     """
     server = CriticServer(settings, services)
     signals = 0
@@ -226,12 +247,25 @@ async def serve(
     stopping: asyncio.Future[None] = loop.create_future()
     await server.start()
     on_ready(server)
-    await stop.wait()
-    stopping = asyncio.ensure_future(server.stop())
+    is_lost = await _ended_by_loss(server, stop)
+    stopping = asyncio.ensure_future(server.stop(_LOST_GRACE_S if is_lost else None))
     try:
         await stopping
     except asyncio.CancelledError:
         await server.stop(grace_s=0.0)
+    if is_lost:
+        raise ServerFault(
+            "a device broke for good; start the server again", reason=critic_pb2.ERROR_REASON_CRITIC_FAILED
+        )
+
+
+async def _ended_by_loss(server: CriticServer, stop: asyncio.Event) -> bool:
+    """Wait until the server is to stop; whether because a device broke."""
+    told, lost = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(server.lost())
+    await asyncio.wait((told, lost), return_when=asyncio.FIRST_COMPLETED)
+    for each in (told, lost):
+        each.cancel()
+    return not stop.is_set()
 
 
 def run(
@@ -251,6 +285,7 @@ def run(
 
     Raises:
         SettingsError: the server cannot listen as the settings say.
+        ServerFault: a device broke for good.
     """
     # A critic's thread that has work, and the loop that has a message, wait no longer than this for the other.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)

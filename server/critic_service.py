@@ -59,7 +59,9 @@ class CriticService(critic_pb2_grpc.CriticServiceServicer):
         return self._streams.count
 
     def announce_shutdown(self, grace_s: float) -> None:
-        """Tell every open stream that the server is stopping, and refuse new edits."""
+        """Tell every open stream that the server is stopping, and refuse new edits. The first time counts."""
+        if self._is_stopping:
+            return
         self._is_stopping = True
         for session in self._sessions:
             session.announce_shutdown(grace_s)

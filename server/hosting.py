@@ -103,11 +103,13 @@ class Hosts:
         edits: that are open or were lately. critiques: those of the last while.
         observer: told of every candidate and every batch.
         tell_health: told a critic's name and whether new edits may go to it, whenever that changes.
+        lost: set once a device broke for good, after which the process can only be started anew.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
         self.observer = Observers()
+        self.lost = asyncio.Event()
         self.tell_health: Callable[[str, bool], Awaitable[None]] = _tell_nobody
         self.admission = Admission(settings.max_queued, settings.max_queued_bytes)
         self.devices = Devices(settings.workers)
@@ -259,7 +261,7 @@ class Hosts:
             info = pb.CriticInfo()
             info.CopyFrom(critic.info)
             info.state = pb.CRITIC_STATE_AWAKE
-            executor = LocalExecutor(critic, self._pool(info.device))
+            executor = LocalExecutor(critic, self._pool(info.device), self._lost_teller())
             return self._host(spec, info, executor, self.devices.device(info.device))
         hosted = hosted_executor(spec, hosting, self.settings, self.devices, self._pool)
         await hosted.start()
@@ -285,6 +287,15 @@ class Hosts:
             places = self.devices.device(device).places
             self._judging[device] = ThreadPoolExecutor(places, thread_name_prefix=f"critic-{device}")
         return self._judging[device]
+
+    def _lost_teller(self) -> Callable[[], None]:
+        """What a thread calls when a device broke for good."""
+        loop = asyncio.get_running_loop()
+
+        def tell() -> None:
+            loop.call_soon_threadsafe(self.lost.set)
+
+        return tell
 
     def _health_changed(self, host: CriticHost, is_ready: bool) -> None:
         name = host.info.identity.name

@@ -13,6 +13,7 @@ from editcritic.server.critic_hosting import IN_SERVER, CriticHosting, parse_hos
 from editcritic.server.critics import CRITICS, DEFAULT_CRITIC, check_spec, critic_name
 from editcritic.server.executors.ray_settings import RaySettings
 from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.containers import MAX_CHUNKS
 from editcritic.v1.errors import EditCriticError
 from editcritic.v1.images import ImageLimits
 
@@ -251,6 +252,12 @@ class ServerSettings:
             stream_idle_timeout_ms=round(self.idle_timeout_s * 1000),
             max_budget_ms=round(self.max_budget_s * 1000),
             max_id_char_count=MAX_ID_CHARS,
+            max_frame_count=1,
+            max_profile_byte_count=self.images.max_profile_bytes,
+            max_exif_byte_count=self.images.max_exif_bytes,
+            max_metadata_byte_count=self.images.max_metadata_bytes,
+            max_scan_count=self.images.max_scans,
+            max_chunk_count=MAX_CHUNKS,
         )
 
 

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.storage import telling_of_full_disks
 
 __all__ = ["VerdictStore"]
 
@@ -43,7 +44,11 @@ class VerdictStore:
             connection.execute(_SCHEMA)
 
     def record(self, verdict: pb.RecordVerdictRequest) -> bool:
-        """Keep a verdict; False when its verdict_id was kept before, then nothing changes."""
+        """Keep a verdict; False when its verdict_id was kept before, then nothing changes.
+
+        Raises:
+            Overloaded: the disk is full.
+        """
         critique = pb.Critique()
         critique.CopyFrom(verdict.critique)
         # Maps are the larger part and can be made again.
@@ -59,14 +64,14 @@ class VerdictStore:
             critique.SerializeToString(),
             time.time_ns() // 1_000_000,
         )
-        with closing(self._connect()) as connection, connection:
+        with telling_of_full_disks(self._path), closing(self._connect()) as connection, connection:
             insert = "INSERT OR IGNORE INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
             return connection.execute(insert, row).rowcount == 1
 
     def verdicts(self) -> Iterator[pb.RecordVerdictRequest]:
         """Everything kept, in the order in which it came."""
         with closing(self._connect()) as connection:
-            rows = connection.execute(f"SELECT {_COLUMNS} FROM verdicts ORDER BY recorded_unix_ms, rowid")  # noqa: S608
+            rows = connection.execute(f"SELECT {_COLUMNS} FROM verdicts ORDER BY rowid")  # noqa: S608
             for verdict_id, edit_id, candidate_id, kind, rating, comment, others, critique in rows:
                 yield pb.RecordVerdictRequest(
                     verdict_id=verdict_id,

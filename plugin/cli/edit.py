@@ -36,6 +36,7 @@ from editcritic.plugin.traced import traced_steps
 from editcritic.server.critics import DEFAULT_CRITIC
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
+from editcritic.v1.enums import value_name
 from editcritic.v1.errors import error_from_status
 
 __all__ = ["ACCEPTANCE_CRITIC", "edit", "held_out", "judging", "run_and_show", "tell"]
@@ -230,7 +231,7 @@ def tell(events: list[refine_pb2.RefineResponse], out: Path, page: Path) -> None
     for event in events:
         if event.HasField("decision"):
             stdout.print(decision_words(event.decision), markup=False)
-    reason = enum_words(refine_pb2.StopReason.Name(result.stop_reason), "STOP_REASON_")
+    reason = enum_words(value_name(refine_pb2.StopReason, result.stop_reason), "STOP_REASON_")
     overall = result.critique.scores.overall
     score = f"overall {overall.value:.1f} ±{overall.stddev:.1f}, " if overall.stddev or overall.value else ""
     plain = f"the first seed alone {result.plain_score:.1f}, " if result.HasField("plain_score") else ""

@@ -12,6 +12,7 @@ from editcritic.plugin.cli.time_left import TimeLeft
 from editcritic.plugin.report_parts import enum_words
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
+from editcritic.v1.enums import value_name
 
 __all__ = ["EditView", "decision_words"]
 
@@ -78,7 +79,9 @@ class EditView:
         self.edit_id = started.edit_id
 
     def _take_candidate_started(self, started: refine_pb2.CandidateStarted) -> None:
-        action = enum_words(pb.ActionKind.Name(started.action), "ACTION_KIND_") if started.action else ""
+        action = (
+            enum_words(value_name(pb.ActionKind, started.action), "ACTION_KIND_") if started.action else ""
+        )
         self._rows[started.candidate_id] = _Row(started.candidate_id, action)
 
     def _take_preview(self, preview: refine_pb2.PreviewTaken) -> None:
@@ -116,8 +119,8 @@ class EditView:
 
 def decision_words(decision: refine_pb2.Decision) -> str:
     """A decision as a line of text."""
-    kind = enum_words(refine_pb2.DecisionKind.Name(decision.kind), "DECISION_KIND_")
+    kind = enum_words(value_name(refine_pb2.DecisionKind, decision.kind), "DECISION_KIND_")
     action = ""
     if decision.HasField("action"):
-        action = " by " + enum_words(pb.ActionKind.Name(decision.action.kind), "ACTION_KIND_")
+        action = " by " + enum_words(value_name(pb.ActionKind, decision.action.kind), "ACTION_KIND_")
     return f"{kind} {decision.candidate_id}{action}: {decision.reason}"

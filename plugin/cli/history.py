@@ -23,6 +23,7 @@ from editcritic.plugin.editing import default_journal_path
 from editcritic.plugin.report_parts import enum_words
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
+from editcritic.v1.enums import value_name
 from editcritic.v1.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def _value(score: pb.Score) -> float | None:
 def _ended(reason: refine_pb2.StopReason.ValueType) -> str:
     if reason == refine_pb2.STOP_REASON_UNSPECIFIED:
         return "no: resume it"
-    return enum_words(refine_pb2.StopReason.Name(reason), "STOP_REASON_")
+    return enum_words(value_name(refine_pb2.StopReason, reason), "STOP_REASON_")
 
 
 def _show(

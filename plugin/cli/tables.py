@@ -11,6 +11,7 @@ from rich.text import Text
 
 from editcritic.plugin.report_parts import DIMENSIONS, FAIR, GOOD, enum_words
 from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.enums import value_name
 
 __all__ = [
     "as_json",
@@ -43,10 +44,12 @@ def defect_table(critique: pb.Critique) -> Table:
     for defect in critique.defects:
         box = defect.box
         table.add_row(
-            enum_words(pb.DefectKind.Name(defect.kind), "DEFECT_KIND_"),
+            enum_words(value_name(pb.DefectKind, defect.kind), "DEFECT_KIND_"),
             f"{defect.severity:.2f}",
             f"{box.width}x{box.height} at {box.x},{box.y}",
-            ", ".join(enum_words(pb.ActionKind.Name(each.kind), "ACTION_KIND_") for each in defect.actions),
+            ", ".join(
+                enum_words(value_name(pb.ActionKind, each.kind), "ACTION_KIND_") for each in defect.actions
+            ),
         )
     return table
 

@@ -11,13 +11,15 @@ from concurrent.futures import Executor as ThreadPool
 from typing import Any
 
 from editcritic.server.critics.base import Critic, CritiqueTask, DecodedEdit, Outcome
+from editcritic.server.executors.lost import is_device_lost
 from editcritic.server.executors.memory import free_device_memory, is_out_of_memory
 from editcritic.v1 import critic_pb2 as pb
-from editcritic.v1.errors import EditCriticError, Overloaded, ServerFault
+from editcritic.v1.errors import EditCriticError, Overloaded, ServerFault, ServerUnavailable
 
 __all__ = ["LocalExecutor"]
 
 _log = logging.getLogger(__name__)
+_RESTART_S = 5.0
 
 
 class LocalExecutor:
@@ -26,11 +28,16 @@ class LocalExecutor:
     Args:
         critic: the critic.
         pool: threads to run it on; shared between critics of one device.
+        tell_lost: told, on a thread, when the device broke for good.
     """
 
-    def __init__(self, critic: Critic, pool: ThreadPool) -> None:
+    def __init__(
+        self, critic: Critic, pool: ThreadPool, tell_lost: Callable[[], None] = lambda: None
+    ) -> None:
         self._critic = critic
         self._pool = pool
+        self._tell_lost = tell_lost
+        self._is_lost = False
 
     async def prepare(self, edit: DecodedEdit) -> Any:
         """`Critic.prepare` on a thread.
@@ -48,17 +55,30 @@ class LocalExecutor:
         return await loop.run_in_executor(self._pool, self._critique, tasks, is_cancelled)
 
     def _prepare(self, edit: DecodedEdit) -> Any:
+        if self._is_lost:
+            raise _lost()
         try:
             return self._critic.prepare(edit)
         except Exception as error:
+            self._note(error)
             raise _as_outcome(error, self._critic) from error
 
+    def _note(self, error: Exception) -> None:
+        if is_device_lost(error):
+            self._is_lost = True
+            self._tell_lost()
+
     def _critique(self, tasks: Sequence[CritiqueTask], is_cancelled: Callable[[], bool]) -> list[Outcome]:
+        if self._is_lost:
+            return [_lost() for _ in tasks]
         try:
             return self._checked_all(tasks, self._critic.critique(tasks, is_cancelled))
         except Exception as error:
             out_of_memory = is_out_of_memory(error)
-            alone: list[Outcome] = [_as_outcome(error, self._critic)] if len(tasks) == 1 else []
+            self._note(error)
+            # On a device that is lost nobody learns whose fault it was, and trying one by one would tell no more.
+            last = len(tasks) == 1 or self._is_lost
+            alone: list[Outcome] = [_as_outcome(error, self._critic)] * len(tasks) if last else []
         # Past the handler, because the exception's frames hold the memory that is missing.
         if out_of_memory:
             free_device_memory()
@@ -121,6 +141,14 @@ def _fault(critic: Critic, incident: str) -> ServerFault:
         f"the critic {critic.info.identity.name!r} failed on this candidate (incident {incident}).",
         reason=pb.ERROR_REASON_CRITIC_FAILED,
         metadata={"incident": incident},
+    )
+
+
+def _lost() -> ServerUnavailable:
+    return ServerUnavailable(
+        "the device broke and the server is stopping; try again once it was started anew.",
+        reason=pb.ERROR_REASON_SHUTTING_DOWN,
+        retry_after_s=_RESTART_S,
     )
 
 

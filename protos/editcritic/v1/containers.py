@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["ContainerError", "Header", "read_header"]
+__all__ = ["MAX_CHUNKS", "ContainerError", "Header", "read_header", "without_extras"]
 
 FormatName = Literal["PNG", "JPEG", "WEBP"]
-_MAX_PARTS = 20_000
+MAX_CHUNKS = 20_000
+"""Chunks of a PNG or a WebP, or segments of a JPEG, that are looked at."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_PACKED = (b"iCCP", b"zTXt", b"iTXt")
 # Start of frame, in all its kinds: SOF0 to SOF15 without DHT, JPG and DAC.
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -96,6 +98,21 @@ def _read_png(data: bytes, unpack_limit: int) -> Header:
     return header
 
 
+def without_extras(data: bytes) -> bytes:
+    """A PNG without its colour profile and packed texts, on which no pixel depends; any other file as it is.
+
+    Pillow unpacks them whether they are asked for or not, and takes a file apart no further when one has over 1 MiB.
+    """
+    if not data.startswith(_PNG):
+        return data
+    kept, end = [data[: len(_PNG)]], len(_PNG)
+    for kind, start, length in _png_chunks(data):
+        end = start + length + 4
+        if kind not in _PACKED:
+            kept.append(data[start - 8 : end])
+    return b"".join([*kept, data[end:]])
+
+
 def _frame_count(data: bytes, start: int) -> int:
     return int.from_bytes(data[start : start + 4], "big")
 
@@ -103,7 +120,7 @@ def _frame_count(data: bytes, start: int) -> int:
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """(kind, start of its data, length) of each chunk; the last may reach beyond the end."""
     position = len(_PNG)
-    for _ in range(_MAX_PARTS):
+    for _ in range(MAX_CHUNKS):
         if position + 8 > len(data):
             return
         length, kind = struct.unpack_from(">I4s", data, position)
@@ -111,7 +128,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         if kind == b"IEND":
             return
         position += 12 + length
-    raise ContainerError(f"it has over {_MAX_PARTS:,} chunks")
+    raise ContainerError(f"it has over {MAX_CHUNKS:,} chunks")
 
 
 def _unpacked(kind: bytes, chunk: bytes, limit: int) -> int:
@@ -147,7 +164,7 @@ def _read_jpeg(data: bytes) -> Header:
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """(marker, start of its body, length) of each segment up to and with the first scan."""
     position = 2
-    for _ in range(_MAX_PARTS):
+    for _ in range(MAX_CHUNKS):
         position = data.find(b"\xff", position)
         if position < 0 or position + 4 > len(data):
             return
@@ -164,7 +181,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         if marker == 0xDA:
             return
         position += 2 + length
-    raise ContainerError(f"it has over {_MAX_PARTS:,} segments")
+    raise ContainerError(f"it has over {MAX_CHUNKS:,} segments")
 
 
 def _read_webp(data: bytes) -> Header:
@@ -188,13 +205,13 @@ def _read_webp(data: bytes) -> Header:
 
 def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     position = 12
-    for _ in range(_MAX_PARTS):
+    for _ in range(MAX_CHUNKS):
         if position + 8 > len(data):
             return
         kind, length = struct.unpack_from("<4sI", data, position)
         yield kind, position + 8, length
         position += 8 + length + (length & 1)
-    raise ContainerError(f"it has over {_MAX_PARTS:,} chunks")
+    raise ContainerError(f"it has over {MAX_CHUNKS:,} chunks")
 
 
 def _webp_size(kind: bytes, body: bytes) -> tuple[int, int]:

@@ -611,6 +611,8 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """RESOURCE_EXHAUSTED with QuotaFailure and RetryInfo: the caller's own quota is used up."""
     ERROR_REASON_EDIT_NOT_KEPT: _ErrorReason.ValueType  # 30
     """NOT_FOUND: the server does not keep the edit that `edit_ref` names; send the whole edit."""
+    ERROR_REASON_STORAGE_FULL: _ErrorReason.ValueType  # 31
+    """RESOURCE_EXHAUSTED with RetryInfo: the server's disk has no room for what it must keep; nothing was kept."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a request was refused or failed: the reason of google.rpc.ErrorInfo, with its usual code."""
@@ -677,6 +679,8 @@ ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 29
 """RESOURCE_EXHAUSTED with QuotaFailure and RetryInfo: the caller's own quota is used up."""
 ERROR_REASON_EDIT_NOT_KEPT: ErrorReason.ValueType  # 30
 """NOT_FOUND: the server does not keep the edit that `edit_ref` names; send the whole edit."""
+ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 31
+"""RESOURCE_EXHAUSTED with RetryInfo: the server's disk has no room for what it must keep; nothing was kept."""
 global___ErrorReason = ErrorReason
 
 @typing_extensions.final
@@ -2038,6 +2042,12 @@ class ServerLimits(google.protobuf.message.Message):
     STREAM_IDLE_TIMEOUT_MS_FIELD_NUMBER: builtins.int
     MAX_BUDGET_MS_FIELD_NUMBER: builtins.int
     MAX_ID_CHAR_COUNT_FIELD_NUMBER: builtins.int
+    MAX_FRAME_COUNT_FIELD_NUMBER: builtins.int
+    MAX_PROFILE_BYTE_COUNT_FIELD_NUMBER: builtins.int
+    MAX_EXIF_BYTE_COUNT_FIELD_NUMBER: builtins.int
+    MAX_METADATA_BYTE_COUNT_FIELD_NUMBER: builtins.int
+    MAX_SCAN_COUNT_FIELD_NUMBER: builtins.int
+    MAX_CHUNK_COUNT_FIELD_NUMBER: builtins.int
     max_message_byte_count: builtins.int
     """Largest request message, in bytes."""
     max_image_byte_count: builtins.int
@@ -2066,6 +2076,18 @@ class ServerLimits(google.protobuf.message.Message):
     """Longest time that one critique may take, in milliseconds."""
     max_id_char_count: builtins.int
     """Longest identifier, in characters."""
+    max_frame_count: builtins.int
+    """Most frames of one picture; 1 means that animations are refused."""
+    max_profile_byte_count: builtins.int
+    """Largest colour profile of a picture, unpacked, in bytes."""
+    max_exif_byte_count: builtins.int
+    """Most EXIF of a picture, in bytes."""
+    max_metadata_byte_count: builtins.int
+    """Most texts and other extras of a picture together, unpacked, in bytes."""
+    max_scan_count: builtins.int
+    """Most passes of a progressive JPEG."""
+    max_chunk_count: builtins.int
+    """Most chunks of a PNG or a WebP, or segments of a JPEG. How far the pixels are packed is not limited."""
     def __init__(
         self,
         *,
@@ -2083,8 +2105,14 @@ class ServerLimits(google.protobuf.message.Message):
         stream_idle_timeout_ms: builtins.int = ...,
         max_budget_ms: builtins.int = ...,
         max_id_char_count: builtins.int = ...,
+        max_frame_count: builtins.int = ...,
+        max_profile_byte_count: builtins.int = ...,
+        max_exif_byte_count: builtins.int = ...,
+        max_metadata_byte_count: builtins.int = ...,
+        max_scan_count: builtins.int = ...,
+        max_chunk_count: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["max_budget_ms", b"max_budget_ms", "max_candidates_per_request", b"max_candidates_per_request", "max_id_char_count", b"max_id_char_count", "max_image_byte_count", b"max_image_byte_count", "max_message_byte_count", b"max_message_byte_count", "max_pending_per_stream", b"max_pending_per_stream", "max_pixel_count", b"max_pixel_count", "max_prompt_char_count", b"max_prompt_char_count", "max_queued_byte_count", b"max_queued_byte_count", "max_queued_count", b"max_queued_count", "max_side_px", b"max_side_px", "max_stream_count", b"max_stream_count", "min_side_px", b"min_side_px", "stream_idle_timeout_ms", b"stream_idle_timeout_ms"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["max_budget_ms", b"max_budget_ms", "max_candidates_per_request", b"max_candidates_per_request", "max_chunk_count", b"max_chunk_count", "max_exif_byte_count", b"max_exif_byte_count", "max_frame_count", b"max_frame_count", "max_id_char_count", b"max_id_char_count", "max_image_byte_count", b"max_image_byte_count", "max_message_byte_count", b"max_message_byte_count", "max_metadata_byte_count", b"max_metadata_byte_count", "max_pending_per_stream", b"max_pending_per_stream", "max_pixel_count", b"max_pixel_count", "max_profile_byte_count", b"max_profile_byte_count", "max_prompt_char_count", b"max_prompt_char_count", "max_queued_byte_count", b"max_queued_byte_count", "max_queued_count", b"max_queued_count", "max_scan_count", b"max_scan_count", "max_side_px", b"max_side_px", "max_stream_count", b"max_stream_count", "min_side_px", b"min_side_px", "stream_idle_timeout_ms", b"stream_idle_timeout_ms"]) -> None: ...
 
 global___ServerLimits = ServerLimits
 

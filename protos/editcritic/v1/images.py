@@ -27,7 +27,7 @@ from PIL import Image as PillowImage
 from PIL import ImageOps
 
 from editcritic.v1 import critic_pb2 as pb
-from editcritic.v1.containers import ContainerError, Header, read_header
+from editcritic.v1.containers import ContainerError, Header, read_header, without_extras
 from editcritic.v1.errors import ImageError
 
 __all__ = [
@@ -62,6 +62,7 @@ _ENCODINGS: Final = {
     "jpeg": (pb.IMAGE_FORMAT_JPEG, {"quality": 92, "subsampling": 0}),
     "webp": (pb.IMAGE_FORMAT_WEBP, {"lossless": True, "method": 0}),
 }
+_DECODER_UNPACKS: Final = 1 << 20
 _CHANNELS: Final = {pb.PIXEL_FORMAT_L8: 1, pb.PIXEL_FORMAT_RGB8: 3}
 _SIXTEEN_BIT_MODES: Final = ("I", "I;16", "I;16B", "I;16L")
 
@@ -341,7 +342,18 @@ def _header_of(message: pb.Image, limits: ImageLimits) -> Header:
 
 
 def _formats_of(message: pb.Image) -> tuple[str, ...]:
-    return _FORMATS.get(message.encoded.format, _FORMATS[pb.IMAGE_FORMAT_UNSPECIFIED])
+    formats = _FORMATS.get(message.encoded.format)
+    if formats is None:
+        raise _undecodable(
+            f"the format {message.encoded.format} is not known here; PNG, JPEG and WebP are read"
+        )
+    return formats
+
+
+def _readable(data: bytes, header: Header) -> bytes:
+    """The file, without what the decoder would stumble over although it is within our limits."""
+    extras = max(header.profile_bytes, header.metadata_bytes)
+    return without_extras(data) if extras > _DECODER_UNPACKS else data
 
 
 def _open_encoded(message: pb.Image, limits: ImageLimits) -> PillowImage.Image:
@@ -351,7 +363,9 @@ def _open_encoded(message: pb.Image, limits: ImageLimits) -> PillowImage.Image:
         with warnings.catch_warnings():
             # Our own limits are stricter than the one that Pillow warns of, and damaged EXIF is not worth a word.
             warnings.simplefilter("ignore")
-            opened = PillowImage.open(io.BytesIO(message.encoded.data), formats=(header.format,))
+            opened = PillowImage.open(
+                io.BytesIO(_readable(message.encoded.data, header)), formats=(header.format,)
+            )
     except MemoryError:
         raise
     # Pillow's plug-ins raise a dozen unrelated types on damaged files.

@@ -1,0 +1,102 @@
+"""Every limit on pictures is told by ListCritics, and what is told is where the server stops."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from editcritic.server.settings import ServerSettings
+from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.images import ImageLimits, encode_mask
+from tests.protos.hostile import chunk, file_of, noise, png, with_chunks
+from tests.server.speaking import refusal
+
+TOLD = {
+    "max_bytes": "max_image_byte_count",
+    "max_pixels": "max_pixel_count",
+    "max_side": "max_side_px",
+    "min_side": "min_side_px",
+    "max_profile_bytes": "max_profile_byte_count",
+    "max_exif_bytes": "max_exif_byte_count",
+    "max_metadata_bytes": "max_metadata_byte_count",
+    "max_scans": "max_scan_count",
+}
+
+
+def test_every_limit_on_pictures_is_told_under_its_name() -> None:
+    assert set(TOLD) == {field.name for field in dataclasses.fields(ImageLimits)}
+    own = ImageLimits(*range(101, 109))
+    told = ServerSettings(images=own).limits()
+    assert {name: getattr(told, TOLD[name]) for name in TOLD} == dataclasses.asdict(own)
+    assert told.max_frame_count == 1
+
+
+def packed(name: bytes, count: int) -> bytes:
+    return chunk(name, b"a\0\0" + zlib.compress(bytes(count)))
+
+
+def with_exif(count: int) -> bytes:
+    empty = b"MM\0*\0\0\0\x08\0\0\0\0\0\0"
+    return with_chunks(chunk(b"eXIf", empty.ljust(count, b"\0")))
+
+
+def frames(count: int) -> bytes:
+    pictures = [Image.fromarray(np.asarray(noise(16, 12)) // (number + 1)) for number in range(count)]
+    return file_of(pictures[0], "PNG", save_all=True, append_images=pictures[1:])
+
+
+LIMITS = ImageLimits(
+    max_bytes=60_000,
+    max_pixels=4000,
+    max_side=200,
+    min_side=8,
+    max_profile_bytes=2000,
+    max_exif_bytes=1000,
+    max_metadata_bytes=2000,
+)
+# By the name of the limit: a file that is as large as the limit allows in that respect, or one more.
+AT: dict[str, Callable[[int], bytes]] = {
+    "max_pixel_count": lambda count: file_of(noise(100, -(-count // 100)), "PNG"),
+    "max_side_px": lambda count: file_of(noise(count, 8), "PNG"),
+    "min_side_px": lambda count: file_of(noise(16, count), "PNG"),
+    "max_profile_byte_count": lambda count: with_chunks(packed(b"iCCP", count)),
+    "max_exif_byte_count": with_exif,
+    "max_metadata_byte_count": lambda count: with_chunks(packed(b"zTXt", count)),
+    "max_frame_count": frames,
+    "max_image_byte_count": lambda count: png() + bytes(count - len(png())),
+}
+
+
+def request_with(data: bytes) -> pb.CritiqueRequest:
+    source = pb.Image(encoded=pb.EncodedImage(data=data))
+    with_mask = encode_mask(np.ones((8, 8), np.float32))
+    return pb.CritiqueRequest(edit=pb.Edit(source=source, denoise_mask=with_mask), candidate=pb.Candidate())
+
+
+@pytest.mark.parametrize("name", AT)
+async def test_a_picture_at_its_limit_is_read_and_one_beyond_it_is_refused(serving: Any, name: str) -> None:
+    async with serving(images=LIMITS) as (_, stub):
+        limits = (await stub.ListCritics(pb.ListCriticsRequest())).limits
+        limit = getattr(limits, name)
+        step = -1 if name.startswith("min") else 1
+        beyond = await refusal(stub.Critique(request_with(AT[name](limit + step))))
+        assert beyond.code == 3
+        assert beyond.field == "edit.source"
+        at = await refusal(stub.Critique(request_with(AT[name](limit))))
+        assert at.field != "edit.source", "it went on to what else is wrong with the request"
+
+
+@pytest.mark.parametrize("name", ["max_profile_byte_count", "max_metadata_byte_count"])
+async def test_what_travels_along_is_read_up_to_the_limits_that_are_the_default(
+    serving: Any, name: str
+) -> None:
+    async with serving() as (_, stub):
+        limits = (await stub.ListCritics(pb.ListCriticsRequest())).limits
+        at = await refusal(stub.Critique(request_with(AT[name](getattr(limits, name)))))
+        assert at.field != "edit.source", "the decoder's own limit is lower"

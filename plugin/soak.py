@@ -104,17 +104,17 @@ def soak_verdict(course: list[dict[str, float]], calls: dict[str, int]) -> dict[
 def soak_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     """The course at every tenth as (share, scores, seconds, memory, descriptors, threads) for a table."""
     course = result["course"]
-    places = [round(share * (len(course) - 1) / 10) for share in range(11)]
+    tenths = {share: course[round(share * (len(course) - 1) / 10)] for share in range(11)}
     return [
         (
-            f"{each['scores'] / result['soak']['count']:.0%}",
+            f"{10 * share}%",
             f"{each['scores']:,}",
             f"{each['seconds']:.0f}",
             f"{each['resident_kib'] / 1024:.1f}",
             f"{each['descriptors']}",
             f"{each['threads']}",
         )
-        for each in (course[place] for place in places)
+        for share, each in tenths.items()
     ]
 
 

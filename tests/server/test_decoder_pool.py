@@ -134,6 +134,20 @@ def test_an_idle_worker_that_was_killed_is_replaced(pool: Any) -> None:
     assert decoder.picture(picture_of(100), LIMITS).max() == 100
 
 
+def test_a_busy_worker_that_was_killed_costs_its_picture_and_is_replaced(pool: Any) -> None:
+    decoder = pool(command=BAD)
+    decoder.start()
+    (worker,) = decoder._live
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(decoder.picture, picture_of(bad_decoder.SLEEP), LIMITS)
+        assert not asked.done()
+        os.kill(worker._process.pid, signal.SIGKILL)
+        with pytest.raises(ImageError) as told:
+            asked.result(30)
+    assert told.value.reason == pb.ERROR_REASON_IMAGE_UNDECODABLE
+    assert decoder.picture(picture_of(100), LIMITS).max() == 100
+
+
 def test_more_threads_than_workers_wait_their_turn(pool: Any) -> None:
     decoder = pool(2)
     with ThreadPoolExecutor(8) as threads:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import zlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -15,6 +17,7 @@ from editcritic.server.settings import ServerSettings
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.images import ImageLimits, encode_mask
 from tests.protos.hostile import chunk, file_of, noise, png, with_chunks
+from tests.protos.test_images import BAD_RAW, bomb
 from tests.server.speaking import refusal
 
 TOLD = {
@@ -100,3 +103,28 @@ async def test_what_travels_along_is_read_up_to_the_limits_that_are_the_default(
         limits = (await stub.ListCritics(pb.ListCriticsRequest())).limits
         at = await refusal(stub.Critique(request_with(AT[name](getattr(limits, name)))))
         assert at.field != "edit.source", "the decoder's own limit is lower"
+
+
+@pytest.mark.parametrize("case", BAD_RAW.values(), ids=BAD_RAW.keys())
+async def test_bare_pixels_that_do_not_fit_their_size_are_refused_over_the_wire(
+    stub: Any, case: tuple[Any, int, int, int, Any]
+) -> None:
+    pixel_format, width, height, count, reason = case
+    if min(width, height) < ImageLimits().min_side:
+        reason = pb.ERROR_REASON_IMAGE_TOO_SMALL
+    raw = pb.RawImage(pixel_format=pixel_format, width=width, height=height, data=bytes(count))
+    request = request_with(png())
+    request.edit.source.CopyFrom(pb.Image(raw=raw))
+    error = await refusal(stub.Critique(request))
+    assert (error.code, error.reason, error.field) == (3, reason, "edit.source")
+
+
+async def test_bombs_by_the_hundred_take_no_memory(stub: Any) -> None:
+    request = request_with(bomb(8000, 8000))
+    await refusal(stub.Critique(request))
+    before = psutil.Process().memory_info().rss
+    for _ in range(10):
+        errors = await asyncio.gather(*(refusal(stub.Critique(request)) for _ in range(10)))
+        assert {each.reason for each in errors} == {pb.ERROR_REASON_IMAGE_TOO_LARGE}
+    # One of them has 192 MB.
+    assert psutil.Process().memory_info().rss - before < 50_000_000

@@ -20,7 +20,7 @@ def rows() -> list[list[str]]:
     return [each for each in cells if each[0] not in ("fault", "input") and len(each) == 3]
 
 
-def tests_that_exist() -> set[str]:
+def names_of_tests() -> set[str]:
     trees = (ast.parse(file.read_text(encoding="utf-8")) for file in (ROOT / "tests").rglob("test_*.py"))
     return {
         node.name
@@ -34,7 +34,7 @@ def tests_that_exist() -> set[str]:
 def test_every_row_has_a_test_and_every_test_is_there(row: list[str]) -> None:
     named = set(NAMED.findall(row[2]))
     assert named, "no test shows it"
-    assert named - tests_that_exist() == set()
+    assert named - names_of_tests() == set()
     assert row[1], "no answer is told"
 
 

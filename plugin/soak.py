@@ -7,8 +7,10 @@ given little room, so that it is full before the first tenth of the run is over,
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import secrets
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -81,24 +83,33 @@ def run_soak(soak: Soak, progress: Callable[[str], object] = lambda _text: None)
 
 
 def soak_verdict(course: list[dict[str, float]], calls: dict[str, int]) -> dict[str, Any]:
-    """What the course of a run says, from its tenth to its end.
+    """What the course of a run says, from its tenth to its end, by the median of each tenth.
+
+    A single look tells too little: what is in flight at that moment is some per cent of a small server.
 
     Returns:
-        For `resident_kib`, `descriptors` and `threads` each the figure `early`, at the `end`, and the `highest`;
-        `growth` of the highest resident memory over the early one; `unexpected` ends of calls; and `is_flat`: memory
-        within 5 %, no more descriptors and threads than a few, nothing unexpected.
+        For `resident_kib`, `descriptors` and `threads` each `early`, the median of the second tenth, at the `end` that
+        of the last, and the `highest` of all looks since; `growth` of the highest median of resident memory over the
+        early one; `unexpected` ends of calls; and `is_flat`: memory within 5 %, no more descriptors and threads than
+        a few, nothing unexpected.
     """
-    late = course[len(course) // 10 :]
     told: dict[str, Any] = {}
     for name in ("resident_kib", "descriptors", "threads"):
-        values = [each[name] for each in late]
-        told[name] = {"early": values[0], "end": values[-1], "highest": max(values)}
-    memory = told["resident_kib"]
-    growth = memory["highest"] / memory["early"] - 1
+        medians = _medians([each[name] for each in course])
+        highest = max(each[name] for each in course[len(course) // 10 :])
+        told[name] = {"early": medians[0], "end": medians[-1], "highest": highest}
+        if name == "resident_kib":
+            growth = max(medians) / medians[0] - 1
     unexpected = {end: count for end, count in calls.items() if end not in _EXPECTED_ENDS}
     few = all(told[name]["end"] <= told[name]["early"] + _SPARE for name in ("descriptors", "threads"))
     is_flat = growth <= _FLAT - 1 and few and not unexpected
     return {**told, "growth": growth, "unexpected": unexpected, "is_flat": is_flat}
+
+
+def _medians(values: list[float]) -> list[float]:
+    """Of the second tenth and each that follows."""
+    bounds = [len(values) * tenth // 10 for tenth in range(1, 11)]
+    return [statistics.median(values[begin:end]) for begin, end in itertools.pairwise(bounds)]
 
 
 def soak_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:

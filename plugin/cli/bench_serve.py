@@ -110,7 +110,7 @@ def _run(soak: Soak, out: Path | None, as_json_only: bool) -> None:
     ends = ", ".join(f"{count:,} {end}" for end, count in sorted(result["calls"].items()))
     stdout.print(f"{result['rate']:.0f} scores/s, {result['swaps']} swaps; calls: {ends}")
     stdout.print(
-        f"memory from a tenth on {told['growth']:+.1%} at most: {'flat' if told['is_flat'] else 'NOT FLAT'}"
+        f"memory after the first tenth {told['growth']:+.1%} at most: {'flat' if told['is_flat'] else 'NOT FLAT'}"
     )
     if not told["is_flat"]:
         raise typer.Exit(1)

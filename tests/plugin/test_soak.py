@@ -30,7 +30,17 @@ ENDS = {"finished": 70, "cancelled": 30}
 
 
 def test_what_is_filled_in_the_first_tenth_is_no_leak() -> None:
-    assert soak_verdict([*course(50)[:8], *course(100)], ENDS)["is_flat"]
+    assert soak_verdict([*course(50)[:10], *course(100)[10:]], ENDS)["is_flat"]
+
+
+def test_a_single_look_is_no_growth_and_a_tenth_is() -> None:
+    seen = course(100)
+    seen[55]["resident_kib"] *= 1.2
+    assert soak_verdict(seen, ENDS)["is_flat"]
+    assert soak_verdict(seen, ENDS)["resident_kib"]["highest"] == pytest.approx(120 * 1024)
+    for point in seen[50:60]:
+        point["resident_kib"] = 1024 * 110
+    assert not soak_verdict(seen, ENDS)["is_flat"]
 
 
 def test_memory_that_grows_by_more_than_five_percent_is_a_leak() -> None:

@@ -12,6 +12,7 @@ from importlib import metadata
 from editcritic.server.app import CriticServer, ServiceFactory, run
 from editcritic.server.configuration import add_flags, read_configuration
 from editcritic.server.critics import CRITICS
+from editcritic.server.heap import limit_arenas
 from editcritic.server.logs import set_up_logging
 from editcritic.server.setting_keys import ENVIRONMENT_PREFIX
 from editcritic.server.settings import PROTOCOL_REVISION, SettingsError
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None, services: Sequence[ServiceFactory] =
             print(configuration.as_toml())
             return 0
         set_up_logging(settings.log_format)
+        limit_arenas()
         run(
             settings,
             on_ready=_announce if arguments.embedded else _greet,

@@ -99,6 +99,8 @@ def _seeds() -> dict[str, list[bytes]]:
         with_chunks(
             chunk(b"zTXt", b"a\0\0" + zlib.compress(b"text")), chunk(b"iCCP", b"a\0\0" + zlib.compress(b"p"))
         ),
+        # More than the decoder itself would unpack.
+        with_chunks(chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(1_100_000)))),
         with_segments(app_segment(1, b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0")),
     ]
     small = pb.Image(encoded=pb.EncodedImage(data=png()))

@@ -24,7 +24,7 @@ from editcritic.plugin.embedded import EmbeddedServer
 from editcritic.plugin.process_figures import process_figures
 from editcritic.plugin.soak_load import SoakCaller, Tally, make_cases
 from editcritic.v1 import admin_pb2, admin_pb2_grpc
-from editcritic.v1.errors import ServerFault
+from editcritic.v1.errors import DeadlineExceeded, ServerFault
 
 __all__ = ["Soak", "run_soak", "soak_rows", "soak_verdict"]
 
@@ -46,6 +46,7 @@ class Soak:
         cancelled: share of the calls and streams that are cancelled.
         swaps: times that the critic is loaded anew meanwhile, at equal distances.
         callers: that ask at the same time, each over a connection of its own. seed: of what is asked when.
+        seconds: after which it ends, however many scores came; the verdict is then of what there is.
     """
 
     count: int = 200_000
@@ -55,6 +56,7 @@ class Soak:
     swaps: int = 20
     callers: int = 16
     seed: int = 1
+    seconds: float | None = None
 
 
 def run_soak(soak: Soak, progress: Callable[[str], object] = lambda _text: None) -> dict[str, Any]:
@@ -69,7 +71,8 @@ def run_soak(soak: Soak, progress: Callable[[str], object] = lambda _text: None)
         ended), `seconds`, `rate`, and the `verdict` of `soak_verdict`.
 
     Raises:
-        EditCriticError: there is no such critic, or the server could not be started, or it ended.
+        EditCriticError: there is no such critic, or the server could not be started, or it ended; or the time was over
+            before a tenth of the scores had come.
     """
     with TemporaryDirectory() as folder:
         token = secrets.token_hex(16)
@@ -134,7 +137,7 @@ class _Soaking:
         self._soak, self._server = soak, server
         self._endpoint = Endpoint(server.address, token=token)
         self._tally, self._course = Tally(), list[dict[str, float]]()
-        self._swapped = 0
+        self._swapped, self._began = 0, time.monotonic()
 
     async def run(self, progress: Callable[[str], object]) -> dict[str, Any]:
         soak, load = self._soak, os.getloadavg()[0]
@@ -150,6 +153,10 @@ class _Soaking:
         )
         if self._server.pid is None:
             raise ServerFault(f"the server ended after {self._tally.scores:,} scores")
+        if len(self._course) <= _SAMPLES // 10:
+            raise DeadlineExceeded(
+                f"{self._tally.scores:,} scores came in {soak.seconds} s; ask for fewer, or give more time"
+            )
         calls, seconds = dict(self._tally.calls), time.monotonic() - self._began
         return {
             "soak": asdict(soak),
@@ -165,7 +172,8 @@ class _Soaking:
         }
 
     def _is_over(self) -> bool:
-        return self._tally.scores >= self._soak.count or self._server.pid is None
+        late = self._soak.seconds is not None and time.monotonic() - self._began > self._soak.seconds
+        return late or self._tally.scores >= self._soak.count or self._server.pid is None
 
     async def _reached(self, scores: float) -> bool:
         """Wait for so many scores; False when the run ends before."""

@@ -48,6 +48,9 @@ def bench_serve(
     cancelled: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the soak's calls that are cancelled.")
     ] = 0.3,
+    at_most: Annotated[
+        float | None, typer.Option(min=1, help="Seconds after which a soak ends with what it has.")
+    ] = None,
     swaps: Annotated[int, typer.Option(min=0, help="Times that the critic is loaded anew in a soak.")] = 20,
     plot: Annotated[Path | None, typer.Option(help="Draw the latencies to this file.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the JSON to this file.")] = None,
@@ -62,7 +65,7 @@ def bench_serve(
     if soak is not None:
         from editcritic.plugin.soak import Soak
 
-        _run(Soak(soak, critic, workers, cancelled, swaps, seed=seed), out, as_json_only)
+        _run(Soak(soak, critic, workers, cancelled, swaps, seed=seed, seconds=at_most), out, as_json_only)
         return
     from editcritic.plugin.serve_benchmark import ServeBench, measure_serving, serve_rows
     from editcritic.plugin.serve_plot import draw_serve_plot

@@ -14,6 +14,7 @@ from editcritic.plugin.process_figures import process_figures
 from editcritic.plugin.soak import Soak, run_soak, soak_rows, soak_verdict
 from editcritic.plugin.soak_load import Tally, make_cases
 from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.errors import DeadlineExceeded
 
 
 def course(*resident_mib: float, descriptors: int = 20, threads: int = 10) -> list[dict[str, float]]:
@@ -86,6 +87,11 @@ def test_a_small_soak(critic: str) -> None:
     rows = soak_rows(result)
     assert (rows[0][0], rows[-1][0]) == ("0%", "100%")
     assert all(point["resident_kib"] > 10_000 for point in result["course"])
+
+
+def test_a_soak_that_has_too_little_time_says_so() -> None:
+    with pytest.raises(DeadlineExceeded, match="give more time"):
+        run_soak(Soak(count=10_000_000, callers=2, swaps=0, seconds=0.5))
 
 
 def test_the_command_tells_the_course_and_fails_when_it_is_not_flat(monkeypatch: pytest.MonkeyPatch) -> None:

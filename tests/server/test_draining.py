@@ -34,7 +34,7 @@ async def test_while_it_stops_new_edits_are_unavailable_and_what_runs_is_finishe
         waiting = Stream(stub.CritiqueStream())
         await waiting.open(edit)
         await wait_until(lambda: GatedCritic.asked == ["running"])
-        stopping = asyncio.create_task(server.stop(grace_s=1.0))
+        stopping = asyncio.create_task(server.stop(grace_s=3.0))
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
         assert (await waiting.next()).HasField("going_away")
         new = pb.CritiqueRequest(edit=edit, candidate=make_candidate("new"))

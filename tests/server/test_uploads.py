@@ -74,7 +74,7 @@ async def test_a_client_that_is_killed_in_the_middle_of_its_upload_leaves_nothin
         client.wait()
         await wait_until(lambda: server._service.open_streams == 0)
         admission = server._hosts.admission
-        assert (admission.count, admission.byte_count) == (0, 0)
+        await wait_until(lambda: (admission.count, admission.byte_count) == (0, 0))
         request = pb.CritiqueRequest(edit=edit, candidate=make_candidate("next", 51))
         assert (await stub.Critique(request)).critique.scores.overall.value == pytest.approx(20.0)
 
@@ -103,8 +103,8 @@ async def test_a_stream_that_comes_byte_by_byte_is_idle_and_costs_nobody_else_an
         request = pb.CritiqueRequest(edit=edit, candidate=make_candidate("quick", 51))
         assert (await stub.Critique(request)).critique.candidate_id == "quick"
         assert (await refusal(stream.call.read())).reason == pb.ERROR_REASON_STREAM_IDLE
-        assert server._service.open_streams == 0
-        assert server._hosts.admission.byte_count == 0
+        await wait_until(lambda: server._service.open_streams == 0)
+        await wait_until(lambda: server._hosts.admission.byte_count == 0)
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
 
@@ -181,4 +181,4 @@ async def test_two_hundred_idle_streams_cost_the_others_no_answer_and_leave_no_r
             stream.call.cancel()
         await wait_until(lambda: server._service.open_streams == 0)
         admission = server._hosts.admission
-        assert (admission.count, admission.byte_count) == (0, 0)
+        await wait_until(lambda: (admission.count, admission.byte_count) == (0, 0))

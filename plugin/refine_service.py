@@ -86,7 +86,7 @@ class RefineService(refine_pb2_grpc.RefineServiceServicer):
             del self._running[name]
             raise
         # A run that was left may still be in its last step: until then nobody may resume it.
-        thread = _RunThread(run, on_end=lambda: self._running.pop(name, None))
+        thread = _RunThread(run, on_end=lambda: self._ended(name))
         context.add_done_callback(lambda _context: thread.leave())  # type: ignore[arg-type]
         context.add_done_callback(lambda _context: left.set())  # type: ignore[arg-type]
         async for event in thread.events():
@@ -118,6 +118,9 @@ class RefineService(refine_pb2_grpc.RefineServiceServicer):
     ) -> refine_pb2.ListEditsResponse:
         """A page of the journal, newest first."""
         return await asyncio.to_thread(self._journal.edits, request.page_size, request.page_token)
+
+    def _ended(self, name: str) -> None:
+        del self._running[name]
 
     async def _left_behind(self, name: str) -> None:
         """Wait for the last step of a run that its caller left: who comes back at once is to find it free."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from editcritic.plugin.cli.install_gimp import install_gimp
+from editcritic.plugin.cli.install_krita import install_krita
 
 __all__ = ["install"]
 
@@ -13,9 +14,5 @@ install = typer.Typer(
 )
 
 
-@install.callback()
-def _group() -> None:
-    """Keeps the editor's name a part of the command while there is one editor only."""
-
-
 install.command("gimp")(install_gimp)
+install.command("krita")(install_krita)

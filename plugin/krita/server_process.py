@@ -1,0 +1,85 @@
+"""A server of the user's own, started from Krita and gone with it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections import deque
+from typing import Deque, List, Optional
+
+__all__ = ["ServerProcess", "StartFailed"]
+
+_ANNOUNCEMENT = "http address:"
+_START_TIMEOUT_S, _STOP_TIMEOUT_S = 120.0, 5.0
+
+
+class StartFailed(Exception):
+    """The command ended, or said no address in time; the message has its last words."""
+
+
+class ServerProcess:
+    """Runs the command that starts a server, and learns its address from what it prints.
+
+    `start` blocks until it is known, so it belongs into a worker thread.
+    """
+
+    def __init__(self) -> None:
+        self._process: Optional[subprocess.Popen[str]] = None
+        self._lines: Deque[str] = deque(maxlen=20)
+        self._known = threading.Event()
+        self._address = ""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started here and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, command: List[str]) -> str:
+        """Start the command; its host:port once it listens. Raises: StartFailed."""
+        if self.is_running and self._address:
+            return self._address
+        self._known.clear()
+        self._lines.clear()
+        self._address = ""
+        # Krita's own Python and libraries must not leak into another Python.
+        keep = {
+            k: v
+            for k, v in os.environ.items()
+            if k not in ("PYTHONHOME", "LD_LIBRARY_PATH", "QT_PLUGIN_PATH")
+        }
+        flags = getattr(subprocess, "CREATE_NO_WINDOW", 0)
+        try:
+            self._process = subprocess.Popen(  # noqa: S603
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                text=True, encoding="utf-8", errors="replace", env=keep, creationflags=flags,
+            )  # fmt: skip
+        except OSError as error:
+            raise StartFailed(f"{command[0]} cannot be started: {error.strerror}") from error
+        threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
+        self._known.wait(_START_TIMEOUT_S)
+        if not self._address:
+            last = next((line for line in reversed(self._lines) if line.strip()), "it said nothing")
+            self.stop()
+            raise StartFailed(f"the server did not start: {last}")
+        return self._address
+
+    def stop(self) -> None:
+        """End the process; safe to call twice."""
+        process, self._process = self._process, None
+        if process is None or process.poll() is not None:
+            return
+        process.terminate()
+        try:
+            process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None  # noqa: S101 - narrows the type
+        for line in process.stdout:
+            self._lines.append(line.strip())
+            if line.startswith(_ANNOUNCEMENT):
+                self._address = line[len(_ANNOUNCEMENT) :].strip()
+                self._known.set()
+        self._known.set()

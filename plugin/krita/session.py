@@ -1,0 +1,196 @@
+"""One edit from the selection to a layer: what was read, what came back, what is shown. No widget; no waiting."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from typing import Any, Callable, Dict, List, Optional
+
+from .background import Background, Steps
+from .candidates import Board, Candidate
+from .canvas import Canvas, Snapshot
+from .http_client import HttpClient
+from .messages import EditPictures, critique_body, picture_of, reason_of, refine_body, score_of, summary_of
+from .pictures import decode_grey, decode_picture, sent_mask, sent_picture
+from .provenance import ANNOTATION, appended, record_of
+from .rasters import change_mask, heat_layer, with_alpha
+from .regions import Region
+from .settings import Settings
+
+__all__ = ["PREVIEW_NAME", "Session"]
+
+Json = Dict[str, Any]
+
+PREVIEW_NAME = "editcritic preview"
+
+
+class Session:
+    """An edit of one document.
+
+    Attributes:
+        board: the candidates. canvas: the document. shown_id: the candidate that the preview layer holds; empty without.
+        focus: where the selection lies in the crop. size: width and height of the crop in pixels of the canvas.
+    """
+
+    def __init__(self, canvas: Canvas, background: Background, settings: Settings, prompt: str) -> None:
+        self.canvas, self.board, self.prompt = canvas, Board(), prompt
+        self._background, self._settings = background, settings
+        self.client = HttpClient(settings.address, settings.token)
+        self.shown_id, self._preview, self._ants_hidden = "", None, False
+        self.region, self.focus = Region(0, 0, 0, 0), Region(0, 0, 0, 0)
+        self._before = self._selection = b""
+        self._edit = EditPictures(b"", b"", prompt, "")
+        self._left = threading.Event()
+
+    @property
+    def size(self) -> Any:
+        """Width and height of the crop."""
+        return self.region.width, self.region.height
+
+    # In threads of their own.
+
+    def take(self, snapshot: Snapshot) -> None:
+        """Make files of what was read. Raises: ValueError when the selection is too faint."""
+        self.region = snapshot.region
+        width, height = self.size
+        self._before, self._selection = b"".join(snapshot.picture), b"".join(snapshot.selection)
+        if not self._selection.translate(None, delete=bytes(range(128))):
+            raise ValueError("The selection is fainter than one half everywhere. Select with less feather.")
+        self.focus = _bounds(self._selection, width)
+        source = sent_picture(self._before, width, height)
+        mask = sent_mask(self._selection, width, height)
+        self._edit = EditPictures(source, mask, self.prompt, "krita-" + uuid.uuid4().hex[:12])
+
+    def refine(self, on_event: Callable[[Json], Any]) -> None:
+        """Have the edit carried out; every event goes to `on_event`. Raises: Unreachable, ServerError."""
+        body = refine_body(self._edit, self._settings)
+        for event in self.client.stream("RefineService", "Refine", body):
+            if self._left.is_set():
+                return
+            on_event(event)
+
+    def judge(self, after: List[bytes], name: str) -> Candidate:
+        """Have what a layer shows judged against what lies below it. after: BGRA rows. Raises as `refine`."""
+        width, height = self.size
+        shown = b"".join(after)
+        if shown == self._before:
+            raise ValueError(
+                "The active layer changes nothing here. Choose the layer that has the inpainted part."
+            )
+        picture = sent_picture(shown, width, height)
+        critique = self._critique("layer", picture, heat_map=False)
+        candidate = Candidate("layer", f"layer {name}", picture=picture, critique=critique, fraction=1.0)
+        candidate.score, candidate.reason = score_of(critique), reason_of(critique)
+        candidate.state = "abstained" if candidate.score is None else "scored"
+        candidate.details = summary_of(critique)
+        return candidate
+
+    def heat(self, candidate: Candidate) -> bytes:
+        """Where a candidate's faults are, as BGRA of the crop. Raises as `refine`, and ValueError without a map."""
+        width, height = self.size
+        critique = self._critique(candidate.candidate_id, candidate.picture, heat_map=True)
+        maps = critique.get("heatMaps", [])
+        if not maps:
+            raise ValueError("This critic draws no heat map.")
+        return heat_layer(decode_grey(picture_of(maps[0].get("image")), width, height), width)
+
+    def layer_pixels(self, candidate: Candidate) -> bytes:
+        """A candidate as BGRA of the crop, clear wherever it neither differs from the picture nor was selected."""
+        width, height = self.size
+        after = decode_picture(candidate.picture, width, height)
+        alpha = change_mask(self._before, after, self._selection, width)
+        return with_alpha(after, alpha, width)
+
+    def tell_verdict(self, candidate: Candidate, kind: str) -> None:
+        """Tell the server what the person did, so that it can learn. Raises as `refine`."""
+        told = {
+            "verdictId": uuid.uuid4().hex,
+            "editId": self.board.edit_id or self._edit.edit_id,
+            "candidateId": candidate.candidate_id,
+            "kind": "VERDICT_KIND_" + kind,
+            "critique": candidate.critique,
+        }
+        HttpClient(self._settings.address, self._settings.token, 10.0).call(
+            "CriticService", "RecordVerdict", told
+        )
+
+    def _critique(self, candidate_id: str, picture: bytes, heat_map: bool) -> Json:
+        body = critique_body(self._edit, candidate_id, picture, heat_map)
+        answer: Json = self.client.call("CriticService", "Critique", body)["critique"]
+        return answer
+
+    def leave(self) -> None:
+        """End what runs on the server. Safe from any thread."""
+        self._left.set()
+        self.client.close()
+
+    # On Krita's thread, in steps.
+
+    def show(self, candidate_id: str, pixels: bytes) -> Steps:
+        """Put a candidate into the preview layer and have it seen."""
+        yield from self.canvas.idle()
+        if not self.canvas.holds(self._preview):
+            previous = self.canvas.document.activeNode()
+            self._preview = yield from self.canvas.new_layer(PREVIEW_NAME)
+            if self.canvas.holds(previous):
+                self.canvas.document.setActiveNode(previous)
+                yield 0
+        yield from self.canvas.write(self._preview, pixels, self.region)
+        self.shown_id = candidate_id
+
+    def compare(self, original: bool) -> Steps:
+        """Show the picture as it was, or the candidate again; without marching ants from the first time on."""
+        self._ants_hidden = self.canvas.show_selection_outline(False) or self._ants_hidden
+        yield 0
+        yield from self.canvas.set_visible(self._preview, not original)
+
+    def end_preview(self) -> Steps:
+        """Take the preview layer away and bring the marching ants back."""
+        self._restore_ants()
+        yield 0
+        preview, self._preview, self.shown_id = self._preview, None, ""
+        yield from self.canvas.set_visible(preview, False)  # so that an undo of the removal shows nothing
+        yield from self.canvas.remove(preview)
+
+    def apply(self, candidate_id: str) -> Steps:
+        """Keep the preview layer under a name that tells, its outline as a mask; note in the document how it came."""
+        candidate = self.board[candidate_id]
+        layer = self._preview
+        score = "unjudged" if candidate.score is None else f"{candidate.score:.0f}"
+        name = f"{self.prompt or 'removed'} (editcritic {score})"
+        yield from self.canvas.set_visible(layer, True)
+        layer.setName(name)
+        self._preview, self.shown_id = None, ""
+        yield from self.canvas.mask_alpha(layer, "blend mask")
+        self._restore_ants()
+        self.board.mark_applied(candidate_id)
+        record = record_of(self.board, candidate, self.prompt, self.region, name)
+        kept = appended(self.canvas.records(ANNOTATION), record)
+        self.canvas.keep_records(ANNOTATION, "What was inpainted and how it was judged (JSON)", kept)
+        return name
+
+    def add_heat(self, candidate: Candidate, pixels: bytes) -> Steps:
+        """Put a heat map on top as a layer that the user may delete."""
+        yield from self.canvas.idle()
+        previous = self.canvas.document.activeNode()
+        layer = yield from self.canvas.new_layer(f"heat map of {candidate.origin or candidate.candidate_id}")
+        layer.setOpacity(160)
+        if self.canvas.holds(previous):
+            self.canvas.document.setActiveNode(previous)
+            yield 0
+        yield from self.canvas.write(layer, pixels, self.region)
+
+    def _restore_ants(self) -> None:
+        if self._ants_hidden:
+            self._ants_hidden = False
+            self.canvas.show_selection_outline(True)
+
+
+def _bounds(levels: bytes, width: int) -> Region:
+    """Where a mask is above 0."""
+    rows = [levels[at : at + width] for at in range(0, len(levels), width)]
+    used = [place for place, row in enumerate(rows) if row.strip(b"\0")]
+    left = min(width - len(rows[place].lstrip(b"\0")) for place in used)
+    right = max(len(rows[place].rstrip(b"\0")) for place in used)
+    first: Optional[int] = used[0]
+    return Region(left, first or 0, right - left, used[-1] + 1 - used[0])

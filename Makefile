@@ -2,6 +2,8 @@
 .PHONY: audit demo fuzz test test-ray
 .PHONY: audit demo e2e-gimp fuzz test
 .PHONY: audit demo e2e-studio fuzz test
+# The README's two commands, and two more. Each starts from nothing: it makes .venv, installs, and runs.
+.PHONY: audit demo e2e-krita fuzz test
 
 demo:
 	@.ci/setup server,refine
@@ -36,3 +38,9 @@ e2e-studio:
 # Known vulnerabilities in the pinned versions; needs a network, and says so without one.
 audit:
 	@.ci/audit
+
+# The docker in the real Krita, on a display of its own: needs krita, python3-pyqt5, xvfb and imagemagick.
+e2e-krita:
+	@.ci/setup dev
+	@EDITCRITIC_E2E_KRITA=e2e-krita .venv/bin/python -m pytest tests/e2e/test_krita.py -m krita -v
+	@echo "screenshots, the .kra and the reports are in e2e-krita/"

@@ -91,7 +91,7 @@ class Installation:
     @staticmethod
     def _remembered() -> dict[str, list[str]]:
         """The command by which the docker starts a server with this very Python."""
-        flags = ["serve", "--http", "127.0.0.1:0", "--port", "0", "--engine", "tabletop"]
+        flags = ["serve", "--embedded", "--http", "127.0.0.1:0", "--port", "0", "--engine", "tabletop"]
         return {"server_command": [sys.executable, "-c", _SERVER, *flags]}
 
     def _lines(self) -> list[str]:

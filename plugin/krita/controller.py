@@ -48,16 +48,19 @@ class Controller(QtCore.QObject):
 
     def _listen(self) -> None:
         view = self.view
-        view.edit.clicked.connect(self.edit)
-        view.judge.clicked.connect(self.judge)
-        view.cancel.clicked.connect(self.cancel)
-        view.apply.clicked.connect(self.apply)
-        view.reject.clicked.connect(self.reject)
+        for button, pressed in (
+            (view.edit, self.edit),
+            (view.judge, self.judge),
+            (view.cancel, self.cancel),
+            (view.apply, self.apply),
+            (view.reject, self.reject),
+            (view.heat, self.heat),
+            (view.start, self.start_server),
+            (view.again, self.look_again),
+            (view.settings, self.change_settings),
+        ):
+            button.clicked.connect(lambda _checked, pressed=pressed: pressed())
         view.compare.clicked.connect(self.compare)
-        view.heat.clicked.connect(self.heat)
-        view.start.clicked.connect(self.start_server)
-        view.again.clicked.connect(self.look_again)
-        view.settings.clicked.connect(self.change_settings)
         view.candidates.currentRowChanged.connect(self.choose)
 
     def _timer(self, function: Callable[[], Any]) -> Any:
@@ -334,7 +337,7 @@ class Controller(QtCore.QObject):
             self._background.steps(self.session.compare(is_original), lambda _nothing: None, self._fail)
 
     @timed
-    def heat(self, _checked: bool = False) -> None:
+    def heat(self) -> None:
         """Add the heat map of the chosen candidate as a layer."""
         session, candidate = self.session, self._chosen()
         if session is None or candidate is None or not candidate.can_be_shown:

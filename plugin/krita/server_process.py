@@ -28,6 +28,7 @@ class ServerProcess:
         self._process: Optional[subprocess.Popen[str]] = None
         self._lines: Deque[str] = deque(maxlen=20)
         self._known = threading.Event()
+        self._reader: Optional[threading.Thread] = None
         self._address = ""
 
     @property
@@ -39,6 +40,7 @@ class ServerProcess:
         """Start the command; its host:port once it listens. Raises: StartFailed."""
         if self.is_running and self._address:
             return self._address
+        self.stop()
         self._known.clear()
         self._lines.clear()
         self._address = ""
@@ -56,7 +58,8 @@ class ServerProcess:
             )  # fmt: skip
         except OSError as error:
             raise StartFailed(f"{command[0]} cannot be started: {error.strerror}") from error
-        threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
+        self._reader.start()
         self._known.wait(_START_TIMEOUT_S)
         if not self._address:
             last = next((line for line in reversed(self._lines) if line.strip()), "it said nothing")
@@ -67,19 +70,25 @@ class ServerProcess:
     def stop(self) -> None:
         """End the process; safe to call twice."""
         process, self._process = self._process, None
-        if process is None or process.poll() is not None:
+        if process is None:
             return
+        if process.stdin is not None:
+            process.stdin.close()
         process.terminate()
         try:
             process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
+        if self._reader is not None:
+            self._reader.join(_STOP_TIMEOUT_S)
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None  # noqa: S101 - narrows the type
-        for line in process.stdout:
-            self._lines.append(line.strip())
-            if line.startswith(_ANNOUNCEMENT):
-                self._address = line[len(_ANNOUNCEMENT) :].strip()
-                self._known.set()
+        with process.stdout as lines:
+            for line in lines:
+                self._lines.append(line.strip())
+                if line.startswith(_ANNOUNCEMENT):
+                    self._address = line[len(_ANNOUNCEMENT) :].strip()
+                    self._known.set()
         self._known.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import Any, Callable, Generator
 
 from .qt import QtCore, Signal
@@ -25,10 +26,8 @@ class Background(QtCore.QObject):
 
     def post(self, function: Callable[[], Any]) -> None:
         """Have a function run on Krita's thread soon. Safe from any thread."""
-        try:
+        with suppress(RuntimeError):  # Krita is closing and the widgets are gone
             self._posted.emit(function)
-        except RuntimeError:
-            pass  # Krita is closing and the widgets are gone
 
     def run(
         self, work: Callable[[], Any], on_done: Callable[[Any], Any], on_error: Callable[[Exception], Any]
@@ -53,7 +52,7 @@ class Background(QtCore.QObject):
 
         def step() -> None:
             try:
-                with timing(steps.__qualname__):
+                with timing(getattr(steps, "__qualname__", "steps")):
                     wait_ms = next(steps)
             except StopIteration as end:
                 on_done(end.value)

@@ -79,7 +79,7 @@ def _state_of(candidate: Candidate) -> str:
 
 
 class _Painter(QtWidgets.QStyledItemDelegate):
-    def sizeHint(self, option: Any, index: Any) -> Any:  # noqa: N802, ARG002 - the names are Qt's
+    def sizeHint(self, option: Any, index: Any) -> Any:  # noqa: ARG002 - the names are Qt's
         return QtCore.QSize(120, _ROW_PX)
 
     @timed

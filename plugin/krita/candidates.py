@@ -62,7 +62,7 @@ class Board:
         self._all: Dict[str, Candidate] = {}
         self.best_id, self.note, self.edit_id = "", "", ""
         self.critic: Json = {}
-        self.engine, self.is_over, self.has_failed = "", False, False
+        self.engine, self.is_over, self.has_failed, self.expected_count = "", False, False, 0
 
     def __getitem__(self, candidate_id: str) -> Candidate:
         return self._all[candidate_id]
@@ -86,9 +86,9 @@ class Board:
 
     @property
     def progress(self) -> float:
-        """Share of the first candidates' steps that are done or saved, in [0, 1]."""
+        """Share of the candidates' steps that are done or saved, in [0, 1]; it steps back when a repair begins."""
         done = [each.fraction if each.state == RUNNING else 1.0 for each in self._all.values()]
-        return sum(done) / len(done) if done else 0.0
+        return sum(done) / max(len(done), self.expected_count, 1)
 
     def add(self, candidate: Candidate) -> None:
         """A candidate that comes from elsewhere, such as a layer that was judged."""
@@ -137,6 +137,7 @@ class Board:
         self.edit_id = started.get("editId", "")
         self.critic = started.get("searchCritic", {})
         self.engine = started.get("engine", {}).get("name", "")
+        self.expected_count = int(started.get("sampling", {}).get("candidateCount", 0))
 
     def _on_candidate_started(self, started: Json) -> None:
         candidate = self._candidate(started["candidateId"])

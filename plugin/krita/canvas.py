@@ -1,8 +1,8 @@
 """The document, as far as an edit needs it: pixels out, layers in; in steps that never hold Krita's thread for long.
 
-Krita's scripting calls `addChildNode` and `refreshProjection` wait until the whole picture is composed anew, which takes
-seconds for a large one. The program's own actions do not, and each is one entry of the undo history, so layers are
-made, hidden and masked by them.
+Krita's scripting calls `addChildNode` and `refreshProjection` wait until the whole picture is composed anew, which
+takes seconds for a large one. The program's own actions do not, and each is one entry of the undo history, so layers
+are made, hidden and masked by them.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Tuple
 
 from .background import Background, Steps
 from .candidate_list import THUMBNAIL_PX
@@ -14,6 +14,7 @@ from .http_client import HttpClient, ServerError, Unreachable
 from .pictures import thumbnail
 from .provenance import ANNOTATION, beside
 from .qt import QtCore
+from .regions import Region
 from .server_process import ServerProcess, StartFailed
 from .session import Session
 from .settings import installed_command, load_settings, store_settings
@@ -253,11 +254,14 @@ class Controller(QtCore.QObject):
             name = candidate.candidate_id
             if candidate.picture and name not in self.view.candidates.thumbnails:
                 self.view.candidates.thumbnails[name] = None
-                self._background.run(
-                    lambda data=candidate.picture: thumbnail(data, session.focus, session.size, THUMBNAIL_PX),
-                    lambda image, name=name: self._on_thumbnail(session, name, image),
-                    self._fail,
-                )
+                self._make_thumbnail(session, name, candidate.picture)
+
+    def _make_thumbnail(self, session: Session, name: str, data: bytes) -> None:
+        self._background.run(
+            lambda: thumbnail(data, session.focus, session.size, THUMBNAIL_PX),
+            lambda image: self._on_thumbnail(session, name, image),
+            self._fail,
+        )
 
     def _on_thumbnail(self, session: Session, name: str, image: Any) -> None:
         if session is self.session:
@@ -344,8 +348,8 @@ class Controller(QtCore.QObject):
             return
         self.view.show_note("asking for the heat map")
 
-        def ready(pixels: bytes) -> None:
-            steps = session.add_heat(candidate, pixels)
+        def ready(heat: Tuple[bytes, Region]) -> None:
+            steps = session.add_heat(candidate, *heat)
             self._background.steps(steps, lambda _nothing: self.view.show_note("heat map added"), self._fail)
 
         self._background.run(lambda: session.heat(candidate), ready, self._fail)

@@ -15,7 +15,7 @@ DOCKER_ID = "editcritic"
 def register(krita: Any) -> None:
     """Add the docker to Krita; it is in Settings > Dockers and at the right. krita: the `krita` module."""
 
-    class Docker(krita.DockWidget):  # type: ignore[misc,name-defined]
+    class Docker(krita.DockWidget):
         def __init__(self) -> None:
             super().__init__()
             self.setWindowTitle("editcritic")
@@ -27,7 +27,7 @@ def register(krita: Any) -> None:
             notifier.imageSaved.connect(self.controller.note_export)
             notifier.applicationClosing.connect(self.controller.stop)
 
-        def canvasChanged(self, canvas: Any) -> None:  # noqa: N802 - Krita calls it
+        def canvasChanged(self, canvas: Any) -> None:
             """Another document is in front: the candidates stay with theirs."""
 
     position = krita.DockWidgetFactoryBase.DockRight

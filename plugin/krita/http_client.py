@@ -1,4 +1,4 @@
-"""The server over HTTP and JSON, with the standard library alone; every call blocks, so it belongs into a worker thread."""
+"""The server over HTTP and JSON, by the standard library alone. Every call blocks: it belongs into a worker thread."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 import threading
+from contextlib import suppress
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
 __all__ = ["HttpClient", "ServerError", "Unreachable", "parse_address"]
@@ -108,10 +109,8 @@ class HttpClient:
         if connection is None:
             return
         if connection.sock is not None:
-            try:
+            with suppress(OSError):  # it was closed by the other side
                 connection.sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # it was closed by the other side
         connection.close()
 
     def _request(

@@ -17,18 +17,22 @@ __all__ = [
     "refine_body",
     "score_of",
     "summary_of",
+    "with_files",
 ]
 
 Json = Dict[str, Any]
 
-_SOURCE, _MASK, _CANDIDATE = "%source%", "%mask%", "%candidate%"
+_SOURCE, _MASK, _RIM, _CANDIDATE = "%source%", "%mask%", "%rim%", "%candidate%"
 
 
 class EditPictures(NamedTuple):
-    """What an edit is about: PNG files of the crop before it and of the selection in it, and the words."""
+    """What an edit is about: PNG files of the crop before it, of the selection in it and of how far its rim may reach,
+    and the words.
+    """
 
     source: bytes
     mask: bytes
+    rim: bytes
     prompt: str
     edit_id: str
 
@@ -49,12 +53,14 @@ def refine_body(edit: EditPictures, settings: Settings) -> List[bytes]:
 
 def critique_body(edit: EditPictures, candidate_id: str, candidate: bytes, heat_map: bool) -> List[bytes]:
     """The body of `CriticService.Critique`. candidate: a picture file of the crop after the edit."""
+    judged = {**_edit(edit), "blendMask": {"encoded": {"data": _RIM}}}
     request = {
-        "edit": _edit(edit),
+        "edit": judged,
         "candidate": {"candidateId": candidate_id, "image": {"encoded": {"data": _CANDIDATE}}},
         "options": {"heatMap": heat_map, "heatMapMaxSide": 512},
     }
-    return _joined(request, {_SOURCE: edit.source, _MASK: edit.mask, _CANDIDATE: candidate})
+    files = {_SOURCE: edit.source, _MASK: edit.mask, _RIM: edit.rim, _CANDIDATE: candidate}
+    return _joined(request, files)
 
 
 def _edit(edit: EditPictures) -> Json:
@@ -69,18 +75,33 @@ def _edit(edit: EditPictures) -> Json:
 def _joined(request: Json, files: Dict[str, bytes]) -> List[bytes]:
     """The JSON in parts, pictures put in where their marks stand, so that it is never one huge text."""
     # The prompt is the user's: it may hold a mark's very letters, so marks are found with their quotes and key.
-    rest, parts = json.dumps(request).encode(), []
-    for mark, data in files.items():
-        head, found, rest = rest.partition(b'{"data": "' + mark.encode() + b'"}')
+    text, parts = json.dumps(request).encode(), []
+    rest = text
+    for mark, data in sorted(files.items(), key=lambda each: text.find(_marked(each[0]))):
+        head, found, rest = rest.partition(_marked(mark))
         if not found:
             raise ValueError(f"no place for {mark}")
         parts += [head, b'{"data": "', *base64_parts(data), b'"}']
     return [*parts, rest]
 
 
+def _marked(mark: str) -> bytes:
+    return b'{"data": "' + mark.encode() + b'"}'
+
+
 def picture_of(message: Optional[Json]) -> bytes:
     """The file's bytes of an `Image` message; empty when it has none."""
-    return base64.b64decode((message or {}).get("encoded", {}).get("data", ""))
+    encoded = (message or {}).get("encoded", {})
+    return bytes(encoded["file"]) if "file" in encoded else base64.b64decode(encoded.get("data", ""))
+
+
+def with_files(event: Json) -> Json:
+    """An event whose pictures are bytes already, so that Krita's thread need not decode them."""
+    for part in ("candidateFinished", "result"):
+        image = event.get(part, {}).get("image")
+        if image:
+            image["encoded"] = {"file": picture_of(image)}
+    return event
 
 
 def score_of(critique: Optional[Json]) -> Optional[float]:

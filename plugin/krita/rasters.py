@@ -10,7 +10,15 @@ import struct
 import zlib
 from typing import Iterator, List
 
-__all__ = ["base64_parts", "change_mask", "encode_grey", "encode_picture", "heat_layer", "with_alpha"]
+__all__ = [
+    "base64_parts",
+    "change_mask",
+    "encode_grey",
+    "encode_picture",
+    "heat_layer",
+    "widened",
+    "with_alpha",
+]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _RGBA = 0, 2, 6
@@ -49,6 +57,33 @@ def change_mask(before: bytes, after: bytes, selection: bytes, width: int) -> by
     return b"".join(rows)
 
 
+def widened(mask: bytes, width: int, radius: int) -> bytes:
+    """A mask of one byte a pixel, hard, and grown by `radius` pixels to every side."""
+    margin, whole = [0] * radius, (1 << 8 * width) - 1
+    rows = [_spread(_int(row.translate(_NOT_ZERO)), radius) & whole for row in _rows(mask, width)]
+    rows = [*margin, *rows, *margin]  # what is cut off at a border too early leaves gaps
+    for step in _strides(radius):
+        none = [0] * step
+        rows = [row | up | down for row, up, down in zip(rows, none + rows[:-step], rows[step:] + none)]
+    return b"".join(row.to_bytes(width, "little") for row in rows[radius : len(rows) - radius])
+
+
+def _spread(row: int, radius: int) -> int:
+    row <<= 8 * radius
+    for step in _strides(radius):
+        row |= row << 8 * step | row >> 8 * step
+    return row >> 8 * radius
+
+
+def _strides(radius: int) -> Iterator[int]:
+    """Steps that add up to a radius, none longer than one more than twice what came before, so that no gap is left."""
+    reached = 0
+    while reached < radius:
+        step = min(2 * reached + 1, radius - reached)
+        yield step
+        reached += step
+
+
 def with_alpha(bgra: bytes, alpha: bytes, width: int) -> bytes:
     """The picture with another alpha channel."""
     rows = []
@@ -60,7 +95,7 @@ def with_alpha(bgra: bytes, alpha: bytes, width: int) -> bytes:
 
 
 def heat_layer(heat: bytes, width: int) -> bytes:
-    """A heat map, one byte a pixel, as BGRA: yellow for faint faults to red for grave ones, clear where there is none."""
+    """A heat map, one byte a pixel, as BGRA: yellow for faint faults, red for grave ones, clear where there is none."""
     green = bytes(max(0, 230 - round(0.9 * level)) for level in range(256))
     alpha = bytes(min(255, round(1.6 * level)) for level in range(256))
     rows = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import threading
@@ -88,7 +89,18 @@ class ServerProcess:
         with process.stdout as lines:
             for line in lines:
                 self._lines.append(line.strip())
-                if line.startswith(_ANNOUNCEMENT):
-                    self._address = line[len(_ANNOUNCEMENT) :].strip()
+                self._address = self._address or _address_in(line)
+                if self._address:
                     self._known.set()
         self._known.set()
+
+
+def _address_in(line: str) -> str:
+    """The address that a server says in words, or as JSON when it is told to end with its owner; else empty."""
+    if line.startswith(_ANNOUNCEMENT):
+        return line[len(_ANNOUNCEMENT) :].strip()
+    try:
+        told = json.loads(line) if line.startswith("{") else {}
+    except ValueError:
+        return ""
+    return str(told.get("http_address") or "")

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import threading
 import uuid
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from .background import Background, Steps
 from .candidates import Board, Candidate
 from .canvas import Canvas, Snapshot
 from .http_client import HttpClient
-from .messages import EditPictures, critique_body, picture_of, reason_of, refine_body, score_of, summary_of
+from .messages import (
+    EditPictures,
+    critique_body,
+    picture_of,
+    reason_of,
+    refine_body,
+    score_of,
+    summary_of,
+    with_files,
+)
 from .pictures import decode_grey, decode_picture, sent_mask, sent_picture
 from .provenance import ANNOTATION, appended, record_of
-from .rasters import change_mask, heat_layer, with_alpha
-from .regions import Region
+from .rasters import change_mask, heat_layer, widened, with_alpha
+from .regions import Region, fitted
 from .settings import Settings
 
 __all__ = ["PREVIEW_NAME", "Session"]
@@ -22,13 +31,14 @@ __all__ = ["PREVIEW_NAME", "Session"]
 Json = Dict[str, Any]
 
 PREVIEW_NAME = "editcritic preview"
+_RIM_SHARE, _RIM_PX = 0.08, (4, 32)  # how far round a selection tools blend; farther out nothing may change
 
 
 class Session:
     """An edit of one document.
 
     Attributes:
-        board: the candidates. canvas: the document. shown_id: the candidate that the preview layer holds; empty without.
+        board: the candidates. canvas: the document. shown_id: the candidate in the preview layer; empty without one.
         focus: where the selection lies in the crop. size: width and height of the crop in pixels of the canvas.
     """
 
@@ -36,10 +46,11 @@ class Session:
         self.canvas, self.board, self.prompt = canvas, Board(), prompt
         self._background, self._settings = background, settings
         self.client = HttpClient(settings.address, settings.token)
-        self.shown_id, self._preview, self._ants_hidden = "", None, False
+        self.shown_id, self._ants_hidden = "", False
+        self._preview: Any = None
         self.region, self.focus = Region(0, 0, 0, 0), Region(0, 0, 0, 0)
         self._before = self._selection = b""
-        self._edit = EditPictures(b"", b"", prompt, "")
+        self._edit = EditPictures(b"", b"", b"", prompt, "")
         self._left = threading.Event()
 
     @property
@@ -59,7 +70,10 @@ class Session:
         self.focus = _bounds(self._selection, width)
         source = sent_picture(self._before, width, height)
         mask = sent_mask(self._selection, width, height)
-        self._edit = EditPictures(source, mask, self.prompt, "krita-" + uuid.uuid4().hex[:12])
+        rim = round(_RIM_SHARE * max(self.focus.width, self.focus.height))
+        wider = widened(self._selection, width, min(max(rim, _RIM_PX[0]), _RIM_PX[1]))
+        rim_file = sent_mask(wider, width, height)
+        self._edit = EditPictures(source, mask, rim_file, self.prompt, "krita-" + uuid.uuid4().hex[:12])
 
     def refine(self, on_event: Callable[[Json], Any]) -> None:
         """Have the edit carried out; every event goes to `on_event`. Raises: Unreachable, ServerError."""
@@ -67,7 +81,7 @@ class Session:
         for event in self.client.stream("RefineService", "Refine", body):
             if self._left.is_set():
                 return
-            on_event(event)
+            on_event(with_files(event))
 
     def judge(self, after: List[bytes], name: str) -> Candidate:
         """Have what a layer shows judged against what lies below it. after: BGRA rows. Raises as `refine`."""
@@ -85,14 +99,26 @@ class Session:
         candidate.details = summary_of(critique)
         return candidate
 
-    def heat(self, candidate: Candidate) -> bytes:
-        """Where a candidate's faults are, as BGRA of the crop. Raises as `refine`, and ValueError without a map."""
-        width, height = self.size
+    def heat(self, candidate: Candidate) -> Tuple[bytes, Region]:
+        """Where a candidate's faults are: BGRA rows, and the part of the canvas that they cover.
+
+        Raises as `refine`, and ValueError without a map.
+        """
         critique = self._critique(candidate.candidate_id, candidate.picture, heat_map=True)
         maps = critique.get("heatMaps", [])
         if not maps:
             raise ValueError("This critic draws no heat map.")
-        return heat_layer(decode_grey(picture_of(maps[0].get("image")), width, height), width)
+        region = self._on_canvas(maps[0]["region"])
+        levels = decode_grey(picture_of(maps[0].get("image")), region.width, region.height)
+        return heat_layer(levels, region.width), region
+
+    def _on_canvas(self, box: Json) -> Region:
+        """A box in pixels of what was sent, on the canvas."""
+        across = self.region.width / fitted(*self.size)[0]
+        down = self.region.height / fitted(*self.size)[1]
+        left, top = round(int(box.get("x", 0)) * across), round(int(box.get("y", 0)) * down)
+        width, height = round(int(box["width"]) * across), round(int(box["height"]) * down)
+        return Region(self.region.x + left, self.region.y + top, max(1, width), max(1, height))
 
     def layer_pixels(self, candidate: Candidate) -> bytes:
         """A candidate as BGRA of the crop, clear wherever it neither differs from the picture nor was selected."""
@@ -169,7 +195,7 @@ class Session:
         self.canvas.keep_records(ANNOTATION, "What was inpainted and how it was judged (JSON)", kept)
         return name
 
-    def add_heat(self, candidate: Candidate, pixels: bytes) -> Steps:
+    def add_heat(self, candidate: Candidate, pixels: bytes, region: Region) -> Steps:
         """Put a heat map on top as a layer that the user may delete."""
         yield from self.canvas.idle()
         previous = self.canvas.document.activeNode()
@@ -178,7 +204,7 @@ class Session:
         if self.canvas.holds(previous):
             self.canvas.document.setActiveNode(previous)
             yield 0
-        yield from self.canvas.write(layer, pixels, self.region)
+        yield from self.canvas.write(layer, pixels, region)
 
     def _restore_ants(self) -> None:
         if self._ants_hidden:

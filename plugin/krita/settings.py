@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Callable, List, NamedTuple
+from typing import Any, Callable, Dict, List, NamedTuple
 
 __all__ = ["DEFAULT_ADDRESS", "Settings", "installed_command", "load_settings", "store_settings"]
 
@@ -45,7 +45,7 @@ _RANGES = {
 
 def load_settings(read: Callable[[str, str], str]) -> Settings:
     """Settings from texts. read: (name, default) to text. What is no number or out of range gets the default."""
-    values = {}
+    values: Dict[str, Any] = {}
     for name, default in Settings()._asdict().items():
         text = read(name, str(default))
         values[name] = text if isinstance(default, str) else _number(name, text, default)

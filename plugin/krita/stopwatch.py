@@ -15,8 +15,8 @@ LIMIT_MS = 50.0
 """No slot of ours may hold Krita's thread for longer."""
 
 TIMES: Dict[str, Dict[str, float]] = {}
-"""By slot: how often it ran, its longest wall time in ms, and its longest time less what the thread waited for a
-processor that others used (the same where the system does not tell)."""
+"""By slot: how often it ran; its longest time by the clock; its longest time less what the thread waited for a
+processor that others used (the same where the system does not tell); its longest time at work. All in ms."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _inside = threading.local()
@@ -41,18 +41,21 @@ def timing(name: str) -> Iterator[None]:
         return
     _inside.is_timed = True
     began, waited = _clock()
+    worked = time.thread_time()
     try:
         yield
     finally:
         _inside.is_timed = False
         ended, waited_then = _clock()
-        _note(name, 1000 * (ended - began), 1000 * (waited_then - waited))
+        at_work = time.thread_time() - worked
+        _note(name, 1000 * (ended - began), 1000 * (waited_then - waited), 1000 * at_work)
 
 
-def _note(name: str, wall_ms: float, waited_ms: float) -> None:
-    entry = TIMES.setdefault(name, {"count": 0, "wall_ms": 0.0, "own_ms": 0.0})
+def _note(name: str, wall_ms: float, waited_ms: float, work_ms: float) -> None:
+    entry = TIMES.setdefault(name, {"count": 0, "wall_ms": 0.0, "own_ms": 0.0, "work_ms": 0.0})
     entry["count"] += 1
     entry["wall_ms"] = max(entry["wall_ms"], wall_ms)
+    entry["work_ms"] = max(entry["work_ms"], work_ms)
     entry["own_ms"] = max(entry["own_ms"], max(0.0, wall_ms - waited_ms))
 
 

@@ -140,16 +140,22 @@ def drive(
 
 
 def assert_never_in_the_way(report: Any) -> None:
-    """No slot of the docker held Krita's thread for over 50 ms, but for waiting for a processor that others used."""
+    """No slot of the docker held Krita's thread for over 50 ms.
+
+    On a machine whose processors are all taken, by the time that it was at work: there a thread waits for
+    whoever holds the interpreter's lock and is not run.
+    """
+    is_crowded = report["load"][0] > (os.cpu_count() or 1)
+    measure = "work_ms" if is_crowded else "own_ms"
     assert report["times"], "the slots were timed"
-    slow = {name: each for name, each in report["times"].items() if each["own_ms"] > LIMIT_MS}
+    slow = {name: each for name, each in report["times"].items() if each[measure] > LIMIT_MS}
     assert slow == {}, f"load {report['load']}"
 
 
 def layers_of(path: Path) -> list[ElementTree.Element]:
     with zipfile.ZipFile(path) as archive:
         text = archive.read("maindoc.xml").decode()
-    root = ElementTree.fromstring(text)  # noqa: S314 - Krita wrote it
+    root = ElementTree.fromstring(text)
     return [each for each in root.iter() if each.tag.rpartition("}")[2] in ("layer", "mask")]
 
 

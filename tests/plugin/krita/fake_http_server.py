@@ -25,7 +25,7 @@ class FakeServer:
     def address(self) -> str:
         return f"127.0.0.1:{self._server.server_port}"
 
-    def _handler(fake) -> type[BaseHTTPRequestHandler]:  # noqa: N805
+    def _handler(fake) -> type[BaseHTTPRequestHandler]:  # noqa: C901, N805
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 

@@ -17,7 +17,9 @@ from editcritic.v1 import refine_pb2
 from tests.plugin.krita.fake_http_server import FakeServer, broken, error
 
 REFINE = "/v1/RefineService/Refine"
-EDIT = EditPictures(b"\x89PNG source", b"\x89PNG mask", 'a "red" ball {"data": "%mask%"}', "krita-1")
+EDIT = EditPictures(
+    b"\x89PNG source", b"\x89PNG mask", b"\x89PNG rim", 'a "red" ball {"data": "%mask%"}', "krita-1"
+)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +69,7 @@ def test_the_body_of_a_critique_is_a_request_of_the_contract() -> None:
         b"".join(critique_body(EDIT, "a", large, heat_map=True)), pb.CritiqueRequest()
     )
     assert request.candidate.image.encoded.data == large
+    assert request.edit.blend_mask.encoded.data == EDIT.rim
     assert request.candidate.candidate_id == "a"
     assert request.options.heat_map
 
@@ -93,9 +96,9 @@ def test_an_error_in_mid_stream_has_its_code_and_message() -> None:
 
 
 def test_a_refusal_has_its_message_and_when_to_come_back() -> None:
-    with FakeServer({REFINE: (429, error("RESOURCE_EXHAUSTED", "4 edits are running"))}).running() as server:
-        with pytest.raises(ServerError, match="4 edits are running") as caught:
-            list(HttpClient(server.address).stream("RefineService", "Refine", {}))
+    busy = FakeServer({REFINE: (429, error("RESOURCE_EXHAUSTED", "4 edits are running"))})
+    with busy.running() as server, pytest.raises(ServerError, match="4 edits are running") as caught:
+        list(HttpClient(server.address).stream("RefineService", "Refine", {}))
     assert caught.value.retry_after_s == 7
 
 
@@ -134,6 +137,6 @@ def test_health() -> None:
         assert HttpClient(server.address).is_serving()
     with FakeServer({"health": (503, {"status": "NOT_SERVING"})}).running() as server:
         assert not HttpClient(server.address).is_serving()
-    with FakeServer({"health": ["a", "page"]}).running() as server:
-        with pytest.raises(ServerError, match="no editcritic server"):
-            HttpClient(server.address).is_serving()
+    other = FakeServer({"health": ["a", "page"]})
+    with other.running() as server, pytest.raises(ServerError, match="no editcritic server"):
+        HttpClient(server.address).is_serving()

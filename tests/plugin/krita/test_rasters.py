@@ -16,6 +16,7 @@ from editcritic.plugin.krita.rasters import (
     encode_grey,
     encode_picture,
     heat_layer,
+    widened,
     with_alpha,
 )
 from editcritic.plugin.krita.regions import MAX_SIDE, Region, bands, context_region, fitted
@@ -69,6 +70,17 @@ def test_the_layer_shows_what_changed_and_what_was_selected_and_nothing_else() -
     expected = np.zeros((40, 50), np.uint8)
     expected[5, 7] = expected[20:30, 20:30] = 255
     assert np.array_equal(mask.reshape(40, 50), expected)
+
+
+@pytest.mark.parametrize("radius", [0, 1, 2, 3, 7, 16, 60])
+def test_a_mask_is_widened_like_a_maximum_filter(radius: int) -> None:
+    from scipy.ndimage import maximum_filter
+
+    mask = np.zeros((40, 50), np.uint8)
+    mask[3, 4], mask[20:22, 30], mask[39, 49] = 7, 255, 1
+    grown = np.frombuffer(widened(mask.tobytes(), 50, radius), np.uint8).reshape(40, 50)
+    expected = maximum_filter(mask > 0, size=2 * radius + 1, mode="constant")
+    assert np.array_equal(grown, np.where(expected, 255, 0))
 
 
 def test_alpha_is_replaced_and_colours_stay() -> None:

@@ -100,6 +100,7 @@ def test_the_commands_of_the_page_on_http_run(files: Path) -> None:
         *PAGES[1:],
         "docs/architecture.md",
         "docs/evidence.md",
+        "docs/krita.md",
         "docs/prompts.md",
         "docs/gimp.md",
         "docs/http.md",

@@ -72,11 +72,15 @@ class Canvas:
 
     def below(self, node: Any, region: Region) -> Steps:
         """Read what is seen without a layer, which is hidden for a moment. Returns: BGRA rows in slices."""
+        if node is None or node.type() in _MASKS:
+            raise Refused("Choose the layer that is to be judged, in the Layers docker.")
         yield from self.set_visible(node, False)
         try:
             yield from self.idle()
             return (yield from self.read(region))
         finally:
+            if not self.is_active:  # the user has gone to another picture: it must not stay hidden
+                node.setVisible(True)
             yield from self.set_visible(node, True)
 
     def read(self, region: Region) -> Steps:

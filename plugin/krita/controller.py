@@ -176,7 +176,7 @@ class Controller(QtCore.QObject):
         self._set_running(True)
         self.view.show_note("reading the picture")
         self._refresh()
-        self._background.steps(steps(), lambda work: self._send(session, work), self._fail)
+        self._background.steps(steps(), lambda work: self._send(session, work), self._on_unread)
 
     def _read_edit(self, session: Session) -> Steps:
         snapshot = yield from session.canvas.snapshot()
@@ -205,6 +205,10 @@ class Controller(QtCore.QObject):
         self._background.run(
             work, lambda _nothing: self._on_end(session), lambda error: self._on_cut(session, error)
         )
+
+    def _on_unread(self, error: Exception) -> None:
+        self._set_running(False)
+        self._fail(error)
 
     def _on_event(self, session: Session, event: Any) -> None:
         session.board.apply_event(event)
@@ -415,8 +419,6 @@ class Controller(QtCore.QObject):
         if isinstance(error, Unreachable):
             self.connection.lost(str(error))
             self._show_server()
-        if self.is_running and not isinstance(error, Unreachable):
-            self._set_running(False)
         self._tell(error, told)
 
     def _tell(self, error: Exception, told: str = "") -> None:

@@ -56,7 +56,7 @@ class HttpClient:
         self._host, self._port = parse_address(address)
         self._token, self._timeout_s = token, timeout_s
         self._open: Optional[http.client.HTTPConnection] = None
-        self._lock, self._is_closed = threading.Lock(), False
+        self._lock = threading.Lock()
 
     def is_serving(self) -> bool:
         """Whether a server is there and takes work.
@@ -105,7 +105,7 @@ class HttpClient:
     def close(self) -> None:
         """End what runs; the server stops working on it. Safe from any thread, and to call twice."""
         with self._lock:
-            connection, self._open, self._is_closed = self._open, None, True
+            connection, self._open = self._open, None
         if connection is None:
             return
         if connection.sock is not None:
@@ -119,7 +119,7 @@ class HttpClient:
         parts = [json.dumps(body).encode()] if isinstance(body, dict) else body
         connection = http.client.HTTPConnection(self._host, self._port, timeout=CONNECT_TIMEOUT_S)
         with self._lock:
-            self._open, self._is_closed = connection, False
+            self._open = connection
         try:
             connection.connect()
             connection.sock.settimeout(timeout_s)

@@ -77,6 +77,8 @@ class Session:
 
     def refine(self, on_event: Callable[[Json], Any]) -> None:
         """Have the edit carried out; every event goes to `on_event`. Raises: Unreachable, ServerError."""
+        if self._left.is_set():
+            return
         body = refine_body(self._edit, self._settings)
         for event in self.client.stream("RefineService", "Refine", body):
             if self._left.is_set():

@@ -164,6 +164,9 @@ def test_an_edit_from_the_selection_to_a_masked_layer(home: Path, display: str, 
     report = drive("edit", home, display, settings, {"photo.png": coffee()})
     out = KEPT / "edit"
 
+    shot = Image.open(out / "preview.png").convert("RGB").resize((1024, 720), Image.Resampling.LANCZOS)
+    shot.quantize(192).save(KEPT / "krita.png", optimize=True)  # the picture of docs/krita.md
+
     scores = [score for _, state, score, _ in report["rows"] if state == "scored"]
     assert scores
     assert scores == sorted(scores, reverse=True), "best first"

@@ -79,6 +79,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield told.partition(":")[2].strip()
     server.terminate()
     server.wait()
+    server.stdout.close()
     log.close()
 
 
@@ -165,7 +166,8 @@ def test_an_edit_from_the_selection_to_a_masked_layer(home: Path, display: str, 
     out = KEPT / "edit"
 
     shot = Image.open(out / "preview.png").convert("RGB").resize((1024, 720), Image.Resampling.LANCZOS)
-    shot.quantize(192).save(KEPT / "krita.png", optimize=True)  # the picture of docs/krita.md
+    # The picture of docs/krita.md.
+    shot.quantize(256, method=Image.Quantize.FASTOCTREE).save(KEPT / "krita.png", optimize=True)
 
     scores = [score for _, state, score, _ in report["rows"] if state == "scored"]
     assert scores
@@ -179,6 +181,7 @@ def test_an_edit_from_the_selection_to_a_masked_layer(home: Path, display: str, 
     assert (report["ants_before"], report["ants_comparing"], report["ants_after"]) == (True, False, True)
     assert report["heat_tree"][-1][0].startswith("heat map of")
     assert report["heat_differs"]
+    assert report["second_differs"], "another candidate, another picture in the same layer"
     assert [state for _, state in report["rejected"]] == ["rejected"], "kept, and marked"
     assert report["rejected_place"], "rejected ones are last"
     assert report["after_reject"], "what is rejected is not shown"
@@ -223,6 +226,7 @@ def test_an_edit_from_the_selection_to_a_masked_layer(home: Path, display: str, 
     assert state in ("scored", "abstained")
     assert score is None or abs(score - record["score"]) < 15, "the same pixels, judged on their own"
     assert report["judge_leaves_all"]
+    assert report["setting_kept"] == "7"
     assert_never_in_the_way(report)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from krita import Extension, Krita, Selection
 from PyQt5.QtCore import QByteArray, Qt, QTimer
 from PyQt5.QtTest import QTest
-from PyQt5.QtWidgets import QDockWidget, QWidget
+from PyQt5.QtWidgets import QDialog, QDialogButtonBox, QDockWidget, QSpinBox, QWidget
 
 OUT = Path(os.environ.get("EDITCRITIC_DRIVER_OUT", "."))
 
@@ -242,12 +242,16 @@ def journey_edit(driver):
     yield from driver.settle(document, 800)
     report["compare_back"] = pixels(document) == previewed
 
+    driver.click_row(1)
+    yield from driver.settle(document, 1500)
+    second = pixels(document)
+    report["second_differs"] = second not in (before, previewed)
     driver.click("heat")
     yield from driver.until("the heat map is a layer", lambda: len(driver.tree(document)) == 3)
     yield from driver.until("it is told", lambda: "added" in driver.text("note"))
     yield from driver.settle(document)
     report["heat_tree"] = driver.tree(document)
-    report["heat_differs"] = pixels(document) != previewed
+    report["heat_differs"] = pixels(document) != second
     yield from driver.shot("heat")
     for node in document.topLevelNodes():
         if node.name().startswith("heat map"):
@@ -307,6 +311,14 @@ def journey_edit(driver):
     yield from driver.shot("judged")
     document.saveAs(str(OUT / "flat.png"))
     yield from driver.settle(document, 800)
+    driver.click("settings")
+    yield 500
+    dialog = driver.dock.findChild(QDialog, "editcritic_settings_dialog")
+    dialog.findChild(QSpinBox, "editcritic_setting_candidate_count").setValue(7)
+    yield from driver.shot("settings")
+    QTest.mouseClick(dialog.findChild(QDialogButtonBox).button(QDialogButtonBox.Ok), Qt.LeftButton)
+    yield 300
+    report["setting_kept"] = Krita.instance().readSetting("editcritic", "candidate_count", "")
 
 
 def journey_large(driver):

@@ -7,7 +7,7 @@ are made, hidden and masked by them.
 
 from __future__ import annotations
 
-from typing import Any, List, NamedTuple, Tuple
+from typing import Any, List, NamedTuple, Sequence, Tuple
 
 from .background import Steps
 from .regions import Region, bands, context_region
@@ -121,11 +121,10 @@ class Canvas:
         node.setName(name)
         return node
 
-    def write(self, node: Any, bgra: bytes, region: Region) -> Steps:
-        """Fill a layer's part with pixels and have it seen; not an entry of the undo history of its own."""
-        for band in bands(region):
-            start = 4 * band.width * (band.y - region.y)
-            node.setPixelData(bgra[start : start + 4 * band.width * band.height], *band)
+    def write(self, node: Any, bgra: Sequence[bytes], region: Region) -> Steps:
+        """Fill a layer's part with pixels, in slices like `bands`, and have it seen; undo has no entry for it."""
+        for band, pixels in zip(bands(region), bgra):
+            node.setPixelData(pixels, *band)
             yield 0
         previous = self.document.activeNode()
         yield from self._activate(node)

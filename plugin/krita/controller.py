@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Callable, Optional, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 from .background import Background, Steps
 from .candidate_list import THUMBNAIL_PX
@@ -301,7 +301,7 @@ class Controller(QtCore.QObject):
             else:
                 then()
 
-        def ready(pixels: bytes) -> None:
+        def ready(pixels: List[bytes]) -> None:
             self._background.steps(session.show(candidate.candidate_id, pixels), done, self._fail)
 
         self._background.run(lambda: session.layer_pixels(candidate), ready, self._fail)
@@ -352,7 +352,7 @@ class Controller(QtCore.QObject):
             return
         self.view.show_note("asking for the heat map")
 
-        def ready(heat: Tuple[bytes, Region]) -> None:
+        def ready(heat: Tuple[List[bytes], Region]) -> None:
             steps = session.add_heat(candidate, *heat)
             self._background.steps(steps, lambda _nothing: self.view.show_note("heat map added"), self._fail)
 

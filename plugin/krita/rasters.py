@@ -8,7 +8,8 @@ from __future__ import annotations
 import base64
 import struct
 import zlib
-from typing import Iterator, List
+from itertools import islice
+from typing import Iterable, Iterator, List, Sequence
 
 __all__ = [
     "base64_parts",
@@ -16,6 +17,7 @@ __all__ = [
     "encode_grey",
     "encode_picture",
     "heat_layer",
+    "rows_of",
     "widened",
     "with_alpha",
 ]
@@ -26,16 +28,21 @@ _BASE64_BYTES = 3 << 15
 _NOT_ZERO = bytes([0] + [255] * 255)
 
 
-def encode_picture(bgra: bytes, width: int, height: int) -> bytes:
-    """A PNG of (height, width) BGRA bytes; with an alpha channel only where something is transparent."""
-    is_opaque = all(row[3::4] == b"\xff" * width for row in _rows(bgra, 4 * width))
+def encode_picture(bgra: Sequence[bytes], width: int, height: int) -> bytes:
+    """A PNG of (height, width) BGRA bytes in slices of whole rows; with alpha if something is transparent."""
+    is_opaque = all(row[3::4] == b"\xff" * width for row in rows_of(bgra, 4 * width))
     kind, channels = (_RGB, 3) if is_opaque else (_RGBA, 4)
-    return _png(kind, width, height, (_reordered(row, channels) for row in _rows(bgra, 4 * width)))
+    return _png(kind, width, height, (_reordered(row, channels) for row in rows_of(bgra, 4 * width)))
 
 
-def encode_grey(mask: bytes, width: int, height: int) -> bytes:
-    """A one-channel PNG of (height, width) bytes."""
-    return _png(_GREY, width, height, _rows(mask, width))
+def encode_grey(mask: Sequence[bytes], width: int, height: int) -> bytes:
+    """A one-channel PNG of (height, width) bytes in slices of whole rows."""
+    return _png(_GREY, width, height, rows_of(mask, width))
+
+
+def rows_of(parts: Iterable[bytes], length: int) -> Iterator[bytes]:
+    """The rows of slices, each of so many bytes."""
+    return (row for part in parts for row in _rows(part, length))
 
 
 def base64_parts(data: bytes) -> List[bytes]:
@@ -57,15 +64,17 @@ def change_mask(before: bytes, after: bytes, selection: bytes, width: int) -> by
     return b"".join(rows)
 
 
-def widened(mask: bytes, width: int, radius: int) -> bytes:
-    """A mask of one byte a pixel, hard, and grown by `radius` pixels to every side."""
+def widened(mask: Sequence[bytes], width: int, radius: int) -> List[bytes]:
+    """A mask of one byte a pixel in slices of whole rows, hard, and grown by `radius` pixels to every side."""
     margin, whole = [0] * radius, (1 << 8 * width) - 1
-    rows = [_spread(_int(row.translate(_NOT_ZERO)), radius) & whole for row in _rows(mask, width)]
+    rows = [_spread(_int(row.translate(_NOT_ZERO)), radius) & whole for row in rows_of(mask, width)]
     rows = [*margin, *rows, *margin]  # what is cut off at a border too early leaves gaps
     for step in _strides(radius):
         none = [0] * step
         rows = [row | up | down for row, up, down in zip(rows, none + rows[:-step], rows[step:] + none)]
-    return b"".join(row.to_bytes(width, "little") for row in rows[radius : len(rows) - radius])
+    grown = iter(rows[radius : len(rows) - radius])
+    heights = [len(part) // width for part in mask]
+    return [b"".join(row.to_bytes(width, "little") for row in islice(grown, height)) for height in heights]
 
 
 def _spread(row: int, radius: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterator, NamedTuple, Tuple
 
-__all__ = ["MAX_SIDE", "Region", "bands", "context_region", "fitted"]
+__all__ = ["MAX_SIDE", "Region", "bands", "context_region", "fitted", "reduction"]
 
 MAX_SIDE = 1536
 """Longest side that is sent, in pixels; what is larger is scaled down for the way and up again for the layer."""
@@ -63,7 +63,12 @@ def bands(region: Region) -> Iterator[Region]:
         yield Region(region.x, region.y + top, region.width, min(rows, region.height - top))
 
 
+def reduction(width: int, height: int) -> int:
+    """How many pixels of a crop of this size become one on the way, across and down."""
+    return -(-max(width, height, 1) // MAX_SIDE)
+
+
 def fitted(width: int, height: int) -> Tuple[int, int]:
-    """The size at which a crop of this size travels: its own, or scaled to MAX_SIDE on the longer side."""
-    scale = min(1.0, MAX_SIDE / max(width, height, 1))
-    return max(1, round(width * scale)), max(1, round(height * scale))
+    """The size at which a crop of this size travels: its own, or a whole fraction of it that is within MAX_SIDE."""
+    by = reduction(width, height)
+    return -(-width // by), -(-height // by)

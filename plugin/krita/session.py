@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from .background import Background, Steps
 from .candidates import Board, Candidate
@@ -22,7 +22,7 @@ from .messages import (
 )
 from .pictures import decode_grey, decode_picture, sent_mask, sent_picture
 from .provenance import ANNOTATION, appended, record_of
-from .rasters import change_mask, heat_layer, widened, with_alpha
+from .rasters import change_mask, heat_layer, rows_of, widened, with_alpha
 from .regions import Region, fitted
 from .settings import Settings
 
@@ -49,7 +49,9 @@ class Session:
         self.shown_id, self._ants_hidden = "", False
         self._preview: Any = None
         self.region, self.focus = Region(0, 0, 0, 0), Region(0, 0, 0, 0)
-        self._before = self._selection = b""
+        self._before: Sequence[bytes] = ()
+        self._selection: Sequence[bytes] = ()
+        self._wider: Sequence[bytes] = ()
         self._edit = EditPictures(b"", b"", b"", prompt, "")
         self._left = threading.Event()
 
@@ -64,15 +66,15 @@ class Session:
         """Make files of what was read. Raises: ValueError when the selection is too faint."""
         self.region = snapshot.region
         width, height = self.size
-        self._before, self._selection = b"".join(snapshot.picture), b"".join(snapshot.selection)
-        if not self._selection.translate(None, delete=bytes(range(128))):
+        self._before, self._selection = snapshot.picture, snapshot.selection
+        if not any(part.translate(None, delete=bytes(range(128))) for part in self._selection):
             raise ValueError("The selection is fainter than one half everywhere. Select with less feather.")
         self.focus = _bounds(self._selection, width)
         source = sent_picture(self._before, width, height)
         mask = sent_mask(self._selection, width, height)
         rim = round(_RIM_SHARE * max(self.focus.width, self.focus.height))
-        wider = widened(self._selection, width, min(max(rim, _RIM_PX[0]), _RIM_PX[1]))
-        rim_file = sent_mask(wider, width, height)
+        self._wider = widened(self._selection, width, min(max(rim, _RIM_PX[0]), _RIM_PX[1]))
+        rim_file = sent_mask(self._wider, width, height)
         self._edit = EditPictures(source, mask, rim_file, self.prompt, "krita-" + uuid.uuid4().hex[:12])
 
     def refine(self, on_event: Callable[[Json], Any]) -> None:
@@ -88,12 +90,11 @@ class Session:
     def judge(self, after: List[bytes], name: str) -> Candidate:
         """Have what a layer shows judged against what lies below it. after: BGRA rows. Raises as `refine`."""
         width, height = self.size
-        shown = b"".join(after)
-        if shown == self._before:
+        if after == self._before:
             raise ValueError(
                 "The active layer changes nothing here. Choose the layer that has the inpainted part."
             )
-        picture = sent_picture(shown, width, height)
+        picture = sent_picture(after, width, height)
         critique = self._critique("layer", picture, heat_map=False)
         candidate = Candidate("layer", f"layer {name}", picture=picture, critique=critique, fraction=1.0)
         candidate.score, candidate.reason = score_of(critique), reason_of(critique)
@@ -101,8 +102,8 @@ class Session:
         candidate.details = summary_of(critique)
         return candidate
 
-    def heat(self, candidate: Candidate) -> Tuple[bytes, Region]:
-        """Where a candidate's faults are: BGRA rows, and the part of the canvas that they cover.
+    def heat(self, candidate: Candidate) -> Tuple[List[bytes], Region]:
+        """Where a candidate's faults are: BGRA rows in slices, and the part of the canvas that they cover.
 
         Raises as `refine`, and ValueError without a map.
         """
@@ -112,7 +113,7 @@ class Session:
             raise ValueError("This critic draws no heat map.")
         region = self._on_canvas(maps[0]["region"])
         levels = decode_grey(picture_of(maps[0].get("image")), region.width, region.height)
-        return heat_layer(levels, region.width), region
+        return [heat_layer(part, region.width) for part in levels], region
 
     def _on_canvas(self, box: Json) -> Region:
         """A box in pixels of what was sent, on the canvas."""
@@ -122,12 +123,19 @@ class Session:
         width, height = round(int(box["width"]) * across), round(int(box["height"]) * down)
         return Region(self.region.x + left, self.region.y + top, max(1, width), max(1, height))
 
-    def layer_pixels(self, candidate: Candidate) -> bytes:
-        """A candidate as BGRA of the crop, clear wherever it neither differs from the picture nor was selected."""
+    def layer_pixels(self, candidate: Candidate) -> List[bytes]:
+        """A candidate as BGRA of the crop in slices, clear where it neither differs from the picture nor was selected.
+
+        What was scaled on its way differs everywhere; there the layer shows the selection and its rim.
+        """
         width, height = self.size
         after = decode_picture(candidate.picture, width, height)
-        alpha = change_mask(self._before, after, self._selection, width)
-        return with_alpha(after, alpha, width)
+        slices = zip(self._before, after, self._selection)
+        if fitted(width, height) == (width, height):
+            alpha: Sequence[bytes] = [change_mask(*each, width) for each in slices]
+        else:
+            alpha = self._wider
+        return [with_alpha(part, levels, width) for part, levels in zip(after, alpha)]
 
     def tell_verdict(self, candidate: Candidate, kind: str) -> None:
         """Tell the server what the person did, so that it can learn. Raises as `refine`."""
@@ -154,7 +162,7 @@ class Session:
 
     # On Krita's thread, in steps.
 
-    def show(self, candidate_id: str, pixels: bytes) -> Steps:
+    def show(self, candidate_id: str, pixels: Sequence[bytes]) -> Steps:
         """Put a candidate into the preview layer and have it seen."""
         yield from self.canvas.idle()
         if not self.canvas.holds(self._preview):
@@ -197,7 +205,7 @@ class Session:
         self.canvas.keep_records(ANNOTATION, "What was inpainted and how it was judged (JSON)", kept)
         return name
 
-    def add_heat(self, candidate: Candidate, pixels: bytes, region: Region) -> Steps:
+    def add_heat(self, candidate: Candidate, pixels: Sequence[bytes], region: Region) -> Steps:
         """Put a heat map on top as a layer that the user may delete."""
         yield from self.canvas.idle()
         previous = self.canvas.document.activeNode()
@@ -214,9 +222,9 @@ class Session:
             self.canvas.show_selection_outline(True)
 
 
-def _bounds(levels: bytes, width: int) -> Region:
-    """Where a mask is above 0."""
-    rows = [levels[at : at + width] for at in range(0, len(levels), width)]
+def _bounds(levels: Sequence[bytes], width: int) -> Region:
+    """Where a mask in slices is above 0."""
+    rows = list(rows_of(levels, width))
     used = [place for place, row in enumerate(rows) if row.strip(b"\0")]
     left = min(width - len(rows[place].lstrip(b"\0")) for place in used)
     right = max(len(rows[place].rstrip(b"\0")) for place in used)

@@ -10,6 +10,7 @@ from .stopwatch import timed
 
 __all__ = ["View"]
 
+_PROBLEM = "#e08a7c"
 _DOTS = {"ready": "#4caf50", "absent": "#d9534f", "starting": "#d9a441", "searching": "#8a8a8a"}
 
 
@@ -69,7 +70,11 @@ class View(QtWidgets.QWidget):
     @timed
     def show_note(self, text: str, is_problem: bool = False) -> None:
         """One line at the bottom."""
-        self.note.setStyleSheet("color: #e08a7c;" if is_problem else "")
+        # A style sheet would also reset the font that Krita gives to dockers.
+        palette = QtGui.QPalette(self.palette())
+        if is_problem:
+            palette.setColor(QtGui.QPalette.ColorRole.WindowText, QtGui.QColor(_PROBLEM))
+        self.note.setPalette(palette)
         self.note.setText(text)
 
     def _server_row(self) -> Any:

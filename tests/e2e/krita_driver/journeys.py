@@ -359,7 +359,7 @@ def journey_large(driver):
     after = pixels(document)
     report["applied_tree"], report["changed"] = driver.tree(document), after != before
     report["rows_outside_same"] = after[: 4 * 4000 * 1000] == before[: 4 * 4000 * 1000]
-    yield from driver.shot("large")
+    yield from driver.shot("applied")
     yield from driver.undo(document, 2)
     report["undone"], report["undone_tree"] = pixels(document) == before, driver.tree(document)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -45,7 +46,17 @@ SERVE = "from editcritic.plugin.cli import main; main()"
 @pytest.fixture(scope="module")
 def display() -> Iterator[str]:
     reading, writing = os.pipe()
-    command = ["Xvfb", "-displayfd", str(writing), "-screen", "0", "1280x900x24", "-nolisten", "tcp"]
+    command = [
+        "Xvfb",
+        "-displayfd",
+        str(writing),
+        "-screen",
+        "0",
+        "1280x900x24",
+        "-nolisten",
+        "tcp",
+        "-noreset",
+    ]
     server = subprocess.Popen(command, pass_fds=[writing], stderr=subprocess.DEVNULL)
     os.close(writing)
     with os.fdopen(reading) as told:
@@ -112,10 +123,11 @@ def drive(
     for name, picture in pictures.items():
         picture.save(out / name, compress_level=1)
     kritarc = home / ".config/kritarc"
-    lines = [line for line in kritarc.read_text(encoding="utf-8").splitlines() if line]
-    kept = lines[: lines.index("[editcritic]")] if "[editcritic]" in lines else lines
-    told = [f"{name}={value}" for name, value in settings.items()]
-    kritarc.write_text("\n".join([*kept, "[editcritic]", *told]) + "\n", encoding="utf-8")
+    told = "".join(f"{name}={value}\n" for name, value in settings.items())
+    kept = re.sub(
+        r"^\[editcritic\]\n(?:(?!\[).*\n)*", "", kritarc.read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    kritarc.write_text(f"{kept.rstrip()}\n[editcritic]\n{told}", encoding="utf-8")
     (home / "run").mkdir(mode=0o700, exist_ok=True)
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "QT_", "XDG_"))},
@@ -127,7 +139,7 @@ def drive(
             ["krita", "--nosplash"], env=environment, stdout=log, stderr=log, start_new_session=True
         )
         try:
-            code = krita.wait(timeout=600)
+            code = krita.wait(timeout=400)
         except subprocess.TimeoutExpired:
             os.killpg(krita.pid, signal.SIGKILL)
             code = krita.wait()

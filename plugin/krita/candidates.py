@@ -115,7 +115,8 @@ class Board:
         for candidate in self._all.values():
             if candidate.state == RUNNING:
                 candidate.state = ABSTAINED if candidate.picture else DROPPED
-                candidate.reason = "not judged" if candidate.picture else "not finished"
+                candidate.reason = "finished, not judged" if candidate.picture else "not finished"
+                candidate.score = None  # it was a preview's
 
     def toggle_rejected(self, candidate_id: str) -> bool:
         """Mark a candidate as rejected, or take the mark back; it is kept either way. True when it is marked now."""

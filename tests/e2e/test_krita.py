@@ -268,7 +268,7 @@ def test_no_server_the_button_and_a_server_that_dies(home: Path, display: str) -
     links = {key: os.environ[key] for key in ("PYTHONPATH",) if key in os.environ}
     start = ["env", *(f"{key}={value}" for key, value in links.items()), *command, *journal]
     settings = {
-        "address": "127.0.0.1:9", "candidate_count": 16, "seed": 3, "repair_rounds": 0, "time_limit_s": 0,
+        "address": "127.0.0.1:9", "candidate_count": 6, "seed": 3, "repair_rounds": 0, "time_limit_s": 0,
         "target_score": 100, "server_command": json.dumps(start),
     }  # fmt: skip
     report = drive("server", home, display, settings, {"photo.png": coffee()})

@@ -141,6 +141,7 @@ def test_when_the_connection_breaks_what_is_finished_stays() -> None:
     states = {each.candidate_id: each.state for each in board.ordered()}
     assert states == {"b": "abstained", "c": "dropped", "a": "dropped"}
     assert board["b"].can_be_shown
+    assert board["b"].score is None, "that of its preview is not its own"
 
 
 def test_rejecting_marks_and_keeps_and_can_be_taken_back() -> None:

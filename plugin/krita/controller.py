@@ -74,7 +74,10 @@ class Controller(QtCore.QObject):
 
     @timed
     def check(self) -> None:
-        """Ask whether the server is there, and ask again later."""
+        """Ask whether the server is there, and ask again later. While it works for us, it may be slow to answer."""
+        if self.is_running:
+            self._check_timer.start(round(1000 * self.connection.delay_s))
+            return
         client = HttpClient(self.connection.address, self.settings.token)
         self._background.run(client.is_serving, self._on_health, self._on_absent)
 

@@ -45,7 +45,7 @@ class View(QtWidgets.QWidget):
         self.server.setText(text)
         for button in (self.start, self.again):
             button.setVisible(state == "absent")
-        self.edit.setEnabled(state == "ready" and not self.cancel.isVisible())
+        self.edit.setEnabled(state == "ready" and self.cancel.isHidden())
         self.judge.setEnabled(self.edit.isEnabled())
 
     @timed

@@ -22,17 +22,14 @@ __all__ = [
 
 Json = Dict[str, Any]
 
-_SOURCE, _MASK, _RIM, _CANDIDATE = "%source%", "%mask%", "%rim%", "%candidate%"
+_SOURCE, _MASK, _BLEND, _CANDIDATE = "%source%", "%mask%", "%blend%", "%candidate%"
 
 
 class EditPictures(NamedTuple):
-    """What an edit is about: PNG files of the crop before it, of the selection in it and of how far its rim may reach,
-    and the words.
-    """
+    """What an edit is about: PNG files of the crop before it and of the selection in it, and the words."""
 
     source: bytes
     mask: bytes
-    rim: bytes
     prompt: str
     edit_id: str
 
@@ -51,15 +48,20 @@ def refine_body(edit: EditPictures, settings: Settings) -> List[bytes]:
     return _joined(request, {_SOURCE: edit.source, _MASK: edit.mask})
 
 
-def critique_body(edit: EditPictures, candidate_id: str, candidate: bytes, heat_map: bool) -> List[bytes]:
-    """The body of `CriticService.Critique`. candidate: a picture file of the crop after the edit."""
-    judged = {**_edit(edit), "blendMask": {"encoded": {"data": _RIM}}}
+def critique_body(
+    edit: EditPictures, candidate_id: str, candidate: bytes, blend: bytes, heat_map: bool
+) -> List[bytes]:
+    """The body of `CriticService.Critique`.
+
+    candidate: a picture file of the crop after the edit. blend: one of where the edit was laid over the picture.
+    """
+    judged = {**_edit(edit), "blendMask": {"encoded": {"data": _BLEND}}}
     request = {
         "edit": judged,
         "candidate": {"candidateId": candidate_id, "image": {"encoded": {"data": _CANDIDATE}}},
         "options": {"heatMap": heat_map, "heatMapMaxSide": 512},
     }
-    files = {_SOURCE: edit.source, _MASK: edit.mask, _RIM: edit.rim, _CANDIDATE: candidate}
+    files = {_SOURCE: edit.source, _MASK: edit.mask, _BLEND: blend, _CANDIDATE: candidate}
     return _joined(request, files)
 
 

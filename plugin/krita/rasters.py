@@ -17,6 +17,7 @@ __all__ = [
     "encode_grey",
     "encode_picture",
     "heat_layer",
+    "limited",
     "rows_of",
     "widened",
     "with_alpha",
@@ -75,6 +76,11 @@ def widened(mask: Sequence[bytes], width: int, radius: int) -> List[bytes]:
     grown = iter(rows[radius : len(rows) - radius])
     heights = [len(part) // width for part in mask]
     return [b"".join(row.to_bytes(width, "little") for row in islice(grown, height)) for height in heights]
+
+
+def limited(mask: bytes, limit: bytes) -> bytes:
+    """A hard mask within another one of the same size."""
+    return (_int(mask) & _int(limit)).to_bytes(len(mask), "little")
 
 
 def _spread(row: int, radius: int) -> int:

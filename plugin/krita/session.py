@@ -22,7 +22,7 @@ from .messages import (
 )
 from .pictures import decode_grey, decode_picture, sent_mask, sent_picture
 from .provenance import ANNOTATION, appended, record_of
-from .rasters import change_mask, heat_layer, rows_of, widened, with_alpha
+from .rasters import change_mask, heat_layer, limited, rows_of, widened, with_alpha
 from .regions import Region, fitted
 from .settings import Settings
 
@@ -52,7 +52,7 @@ class Session:
         self._before: Sequence[bytes] = ()
         self._selection: Sequence[bytes] = ()
         self._wider: Sequence[bytes] = ()
-        self._edit = EditPictures(b"", b"", b"", prompt, "")
+        self._edit = EditPictures(b"", b"", prompt, "")
         self._left = threading.Event()
 
     @property
@@ -74,8 +74,7 @@ class Session:
         mask = sent_mask(self._selection, width, height)
         rim = round(_RIM_SHARE * max(self.focus.width, self.focus.height))
         self._wider = widened(self._selection, width, min(max(rim, _RIM_PX[0]), _RIM_PX[1]))
-        rim_file = sent_mask(self._wider, width, height)
-        self._edit = EditPictures(source, mask, rim_file, self.prompt, "krita-" + uuid.uuid4().hex[:12])
+        self._edit = EditPictures(source, mask, self.prompt, "krita-" + uuid.uuid4().hex[:12])
 
     def refine(self, on_event: Callable[[Json], Any]) -> None:
         """Have the edit carried out; every event goes to `on_event`. Raises: Unreachable, ServerError."""
@@ -95,7 +94,7 @@ class Session:
                 "The active layer changes nothing here. Choose the layer that has the inpainted part."
             )
         picture = sent_picture(after, width, height)
-        critique = self._critique("layer", picture, heat_map=False)
+        critique = self._critique("layer", picture, after, heat_map=False)
         candidate = Candidate("layer", f"layer {name}", picture=picture, critique=critique, fraction=1.0)
         candidate.score, candidate.reason = score_of(critique), reason_of(critique)
         candidate.state = "abstained" if candidate.score is None else "scored"
@@ -107,7 +106,8 @@ class Session:
 
         Raises as `refine`, and ValueError without a map.
         """
-        critique = self._critique(candidate.candidate_id, candidate.picture, heat_map=True)
+        after = decode_picture(candidate.picture, *self.size)
+        critique = self._critique(candidate.candidate_id, candidate.picture, after, heat_map=True)
         maps = critique.get("heatMaps", [])
         if not maps:
             raise ValueError("This critic draws no heat map.")
@@ -130,12 +130,16 @@ class Session:
         """
         width, height = self.size
         after = decode_picture(candidate.picture, width, height)
-        slices = zip(self._before, after, self._selection)
-        if fitted(width, height) == (width, height):
-            alpha: Sequence[bytes] = [change_mask(*each, width) for each in slices]
-        else:
-            alpha = self._wider
+        alpha = self._changed(after) if fitted(width, height) == (width, height) else self._wider
         return [with_alpha(part, levels, width) for part, levels in zip(after, alpha)]
+
+    def _changed(self, after: Sequence[bytes]) -> List[bytes]:
+        slices = zip(self._before, after, self._selection)
+        return [change_mask(*each, self.region.width) for each in slices]
+
+    def _blended(self, after: Sequence[bytes]) -> List[bytes]:
+        """Where a result was laid over the picture: the selection, and what changed in its rim, but not farther out."""
+        return [limited(part, wider) for part, wider in zip(self._changed(after), self._wider)]
 
     def tell_verdict(self, candidate: Candidate, kind: str) -> None:
         """Tell the server what the person did, so that it can learn. Raises as `refine`."""
@@ -150,8 +154,9 @@ class Session:
             "CriticService", "RecordVerdict", told
         )
 
-    def _critique(self, candidate_id: str, picture: bytes, heat_map: bool) -> Json:
-        body = critique_body(self._edit, candidate_id, picture, heat_map)
+    def _critique(self, candidate_id: str, picture: bytes, after: Sequence[bytes], heat_map: bool) -> Json:
+        blend = sent_mask(self._blended(after), *self.size)
+        body = critique_body(self._edit, candidate_id, picture, blend, heat_map)
         answer: Json = self.client.call("CriticService", "Critique", body)["critique"]
         return answer
 

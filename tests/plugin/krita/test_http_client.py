@@ -17,9 +17,7 @@ from editcritic.v1 import refine_pb2
 from tests.plugin.krita.fake_http_server import FakeServer, broken, error
 
 REFINE = "/v1/RefineService/Refine"
-EDIT = EditPictures(
-    b"\x89PNG source", b"\x89PNG mask", b"\x89PNG rim", 'a "red" ball {"data": "%mask%"}', "krita-1"
-)
+EDIT = EditPictures(b"\x89PNG source", b"\x89PNG mask", 'a "red" ball {"data": "%mask%"}', "krita-1")
 
 
 @pytest.mark.parametrize(
@@ -66,10 +64,10 @@ def test_what_is_not_set_is_left_to_the_server() -> None:
 def test_the_body_of_a_critique_is_a_request_of_the_contract() -> None:
     large = bytes(range(256)) * 2000  # more than one part of base64
     request = json_format.Parse(
-        b"".join(critique_body(EDIT, "a", large, heat_map=True)), pb.CritiqueRequest()
+        b"".join(critique_body(EDIT, "a", large, b"blend", heat_map=True)), pb.CritiqueRequest()
     )
     assert request.candidate.image.encoded.data == large
-    assert request.edit.blend_mask.encoded.data == EDIT.rim
+    assert request.edit.blend_mask.encoded.data == b"blend"
     assert request.candidate.candidate_id == "a"
     assert request.options.heat_map
 

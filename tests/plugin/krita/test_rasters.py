@@ -16,6 +16,7 @@ from editcritic.plugin.krita.rasters import (
     encode_grey,
     encode_picture,
     heat_layer,
+    limited,
     widened,
     with_alpha,
 )
@@ -88,6 +89,10 @@ def test_a_mask_is_widened_like_a_maximum_filter(radius: int) -> None:
     grown = np.frombuffer(b"".join(parts), np.uint8).reshape(40, 50)
     expected = maximum_filter(mask > 0, size=2 * radius + 1, mode="constant")
     assert np.array_equal(grown, np.where(expected, 255, 0))
+
+
+def test_a_mask_is_limited_by_another() -> None:
+    assert limited(bytes([0, 255, 0, 255]), bytes([0, 0, 255, 255])) == bytes([0, 0, 0, 255])
 
 
 def test_alpha_is_replaced_and_colours_stay() -> None:

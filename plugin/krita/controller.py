@@ -399,7 +399,7 @@ class Controller(QtCore.QObject):
             return
         board = self.session.board
         self.view.candidates.refresh(board)
-        self.view.progress.setValue(round(100 * board.progress))
+        self.view.show_progress(board.progress)
         if self.is_running and board.note:
             self.view.show_note(board.note)
         self._show_choices()

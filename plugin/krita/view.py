@@ -57,6 +57,14 @@ class View(QtWidgets.QWidget):
             button.setEnabled(is_ready and not is_running)
 
     @timed
+    def show_progress(self, share: float) -> None:
+        """How far the run has come, 0 to 1."""
+        # A progress bar paints itself at once, and Krita's whole canvas with it; this way it waits for its turn.
+        self.progress.setUpdatesEnabled(False)
+        self.progress.setValue(round(100 * share))
+        self.progress.setUpdatesEnabled(True)
+
+    @timed
     def show_choices(self, can_be_shown: bool, is_shown: bool, is_rejected: bool, is_ready: bool) -> None:
         """What may be done with the chosen candidate."""
         for button in (self.apply, self.reject):

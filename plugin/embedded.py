@@ -29,13 +29,15 @@ class EmbeddedServer:
     Args:
         critics: names of the registry to offer; by default the server's.
         flags: further flags of ``python -m editcritic.server``.
+        python: interpreter that has the server installed; by default this one.
 
     Attributes:
         address: ``host:port`` once it listens.
         http_address: the same of its HTTP face, when the flags ask for one.
     """
 
-    def __init__(self, critics: Sequence[str] = (), flags: Sequence[str] = ()) -> None:
+    def __init__(self, critics: Sequence[str] = (), flags: Sequence[str] = (), *, python: str = "") -> None:
+        self._python = python or sys.executable
         self._flags = [*flags, *([f"--critics={','.join(critics)}"] if critics else [])]
         self._process: subprocess.Popen[bytes] | None = None
         self._log: deque[str] = deque(maxlen=_KEPT_LOG_LINES)
@@ -70,7 +72,7 @@ class EmbeddedServer:
         """
         if self.pid is not None:
             return
-        command = [sys.executable, "-m", "editcritic.server", "--port=0", "--embedded", *self._flags]
+        command = [self._python, "-m", "editcritic.server", "--port=0", "--embedded", *self._flags]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)  # noqa: S603
         assert self._process.stderr is not None  # noqa: S101 - narrows the type

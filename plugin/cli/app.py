@@ -52,7 +52,6 @@ app.command("eval")(evaluate)
 app.command()(opinions)
 app.add_typer(train, name="train")
 app.add_typer(gimp, name="gimp")
-app.add_typer(install, name="install")
 _bench = typer.Typer(
     help="Measure speed, serving, prompt-following, and what repairs, the loop and sampling options are worth.",
     no_args_is_help=True,

@@ -6,6 +6,7 @@ import typer
 
 from editcritic.plugin.cli.install_gimp import install_gimp
 from editcritic.plugin.cli.install_krita import install_krita
+from editcritic.plugin.comfyui.installing import comfyui
 
 __all__ = ["install"]
 
@@ -16,3 +17,4 @@ install = typer.Typer(
 
 install.command("gimp")(install_gimp)
 install.command("krita")(install_krita)
+install.command("comfyui")(comfyui)

@@ -122,7 +122,7 @@ class ComfyEngine:
         wording: encodes other prompts. progress: the node's bar.
 
     Attributes:
-        latents: finished ones by seed. turn: changes whenever somebody else uses the model.
+        latents: finished ones by seed. cell: side in pixels of what one place of a latent shows. turn: changes whenever somebody else uses the model.
     """
 
     def __init__(
@@ -132,6 +132,7 @@ class ComfyEngine:
         self._setup, self._wording, self._progress = setup, wording, progress
         self.lock, self.turn = Turns(), 0
         self.latents: dict[int, Any] = {}
+        self.cell = _cell(vae)
         self._previewer: Any = None
         self.capabilities = Capabilities(
             "comfyui",
@@ -207,6 +208,12 @@ class ComfyEngine:
         return self._vae.encode(torch.from_numpy(pixels))
 
 
+def _cell(vae: Any) -> int:
+    """Of this VAE; 8 for those that do not say."""
+    told = getattr(vae, "spacial_compression_encode", None)
+    return int(told()) if told is not None else _CELL
+
+
 class CropSetup:
     """Works on a context crop round the mask at the model's own size, as `refine.pipelines` does.
 
@@ -235,8 +242,8 @@ class CropSetup:
         """Encode the crop; models that were trained with the mask beside the latent get it there."""
         marked, blend = masks
         reach = np.maximum(marked, blend)
-        frame = plan_frame(reach, engine.capabilities.native, 2 * _CELL, self._context)
-        crop, hole = frame.cut(source, reach), frame.cut_mask(reach, _CELL)
+        frame = plan_frame(reach, engine.capabilities.native, 2 * engine.cell, self._context)
+        crop, hole = frame.cut(source, reach), frame.cut_mask(reach, engine.cell)
         torch, helpers = host.module("torch"), host.module("node_helpers")
         latent, mask = engine.encoded(crop), torch.from_numpy(hole)[None]
         levels = np.asarray(crop, np.float32) / 255
@@ -288,6 +295,6 @@ class LatentSetup:
             hole = hole.reshape(-1, *hole.shape[-2:])
             hole = hole[index % len(hole)][None]
         height, width = source.shape[:2]
-        frame = Frame(0, 0, width, height, mine.shape[-1] * _CELL, mine.shape[-2] * _CELL, (height, width))
+        frame = Frame(0, 0, width, height, mine.shape[-1] * engine.cell, mine.shape[-2] * engine.cell, (height, width))
         drawn = (self._noise_seed + index) % 2**64
         return Prepared(Job(engine.model, *conditioning, mine, noise, hole, drawn, knobs), frame)

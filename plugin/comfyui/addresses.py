@@ -28,7 +28,7 @@ __all__ = [
     "connected",
     "default_address",
     "embedded_address",
-    "is_running",
+    "has_ended",
     "opened",
 ]
 
@@ -84,10 +84,9 @@ def embedded_address(critic: str) -> str:
     return server.address
 
 
-def is_running(critic: str) -> bool:
-    """Whether the embedded server of that critic runs."""
-    server = _running.get(critic)
-    return server is not None and server.pid is not None
+def has_ended(critic: str) -> bool:
+    """Whether the embedded server of that critic was started and runs no more."""
+    return critic in _running and _running[critic].pid is None
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from editcritic.plugin.channels import DEFAULT_ADDRESS
 from editcritic.v1.errors import EditCriticError
 
 from . import host
-from .addresses import CriticAddress, check_address, embedded_address, is_running
+from .addresses import CriticAddress, check_address, embedded_address, has_ended
 from .widgets import widget
 
 __all__ = ["CriticServer"]
@@ -59,7 +59,7 @@ class CriticServer:
     def IS_CHANGED(cls, mode: str, address: str, critic: str) -> Any:
         """Run again when the embedded server has ended."""
         if mode == "embedded":
-            return critic if is_running(critic) else float("nan")
+            return float("nan") if has_ended(critic) else critic
         return address
 
     def run(self, mode: str, address: str, critic: str) -> tuple[CriticAddress]:

@@ -122,7 +122,8 @@ class ComfyEngine:
         wording: encodes other prompts. progress: the node's bar.
 
     Attributes:
-        latents: finished ones by seed. cell: side in pixels of what one place of a latent shows. turn: changes whenever somebody else uses the model.
+        latents: finished ones by seed. cell: side in pixels of what one place of a latent shows. turn: changes
+            whenever somebody else uses the model.
     """
 
     def __init__(

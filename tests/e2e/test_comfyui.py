@@ -325,8 +325,7 @@ def test_cancel_ends_sampling_within_one_step(comfy: ComfyProgram, critic: Embed
 def test_a_race_stops_hopeless_candidates_and_hands_on_the_best(
     comfy: ComfyProgram, critic: EmbeddedServer
 ) -> None:
-    # By brightness a preview tells much: with a high price whoever starts dark is stopped.
-    graph = graphs.race(critic.address, critic="dummy", candidates=5, price=60.0, seed=3, steps=10)
+    graph = graphs.race(critic.address, critic="evidence", candidates=5, price=2.0, seed=20, steps=10)
     graph |= {
         "12": node("TestShow", value=["10", 4]),
         "13": node("TestShow", value=["10", 5]),
@@ -344,7 +343,7 @@ def test_a_race_stops_hopeless_candidates_and_hands_on_the_best(
     finished = {each["candidate"] for each in run.named("editcritic.critique") if each["fraction"] == 1}
     assert dropped
     assert saved > 0
-    assert "seed-3" in finished, "the first is always finished"
+    assert "seed-20" in finished, "the first is always finished"
     assert not set(dropped) & finished
     source = np.asarray(Image.open(comfy.folder / "input" / "photo.png").convert("RGB"))
     assert (np.asarray(picture)[:60] == source[:60]).all(), "outside the mask nothing changes"

@@ -36,7 +36,7 @@ class PixelVAE:
 
 
 class Field(torch.nn.Module):
-    """Predicts the noise by the posterior mean of a Gaussian field whose power falls with the square of frequency."""
+    """Predicts the noise by the posterior mean of a Gaussian field whose power falls with the cube of frequency."""
 
     def __init__(self):
         super().__init__()
@@ -54,7 +54,7 @@ class Field(torch.nn.Module):
         rotated = torch.einsum("oc,bchw->bohw", self.turn, noisy)
         height, width = rotated.shape[-2:]
         rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
-        power = 0.0016 / (rows**2 + columns**2 + (1 / 96) ** 2)
+        power = 1.4e-5 / (rows**2 + columns**2 + (1 / 96) ** 2) ** 1.5
         power = power[None, None] * self.share.view(1, 3, 1, 1)
         power[..., 0, 0] = 1e3
         spectrum = torch.fft.rfft2(rotated, norm="ortho")

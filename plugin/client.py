@@ -141,7 +141,13 @@ class Client:
         return self._call(self._stub.RecordVerdict, verdict).created
 
     def open_edit(
-        self, edit: pb.Edit, *, max_reconnects: int = 5, timeout_s: float | None = None, **options: Any
+        self,
+        edit: pb.Edit,
+        *,
+        max_reconnects: int = 5,
+        timeout_s: float | None = None,
+        while_waiting: Callable[[], object] | None = None,
+        **options: Any,
     ) -> CritiqueStream:
         """Open an edit to judge its candidates while they are produced; use it in a ``with`` block.
 
@@ -149,6 +155,7 @@ class Client:
             edit: what the user asked for; it is sent once, unless the server does not keep it.
             max_reconnects: connections in a row that may be lost before the stream gives up.
             timeout_s: seconds until the edit must be open; by default the client's.
+            while_waiting: called every 50 ms until it is open; what it raises ends the stream and is raised here.
             **options: critic, heat_map, max_defects, budget_s, bulk; see `make_options`.
 
         Raises:
@@ -157,7 +164,7 @@ class Client:
         state = StreamState(edit, make_options(**options), self._known)
         with tracing.span("client CritiqueStream"):
             stream = CritiqueStream(self._stub, self._endpoint, state, max_reconnects)
-            stream.wait_until_open(self._timeout_s if timeout_s is None else timeout_s)
+            stream.wait_until_open(self._timeout_s if timeout_s is None else timeout_s, while_waiting)
         return stream
 
     def _call(self, method: Callable[..., _Answer], request: Any) -> _Answer:

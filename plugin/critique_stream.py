@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from types import TracebackType
 from typing import Any
@@ -26,6 +27,8 @@ from editcritic.v1 import critic_pb2_grpc
 from editcritic.v1.errors import DeadlineExceeded, EditCriticError
 
 __all__ = ["CritiqueStream"]
+
+_POLL_S = 0.05
 
 
 class CritiqueStream:
@@ -74,13 +77,22 @@ class CritiqueStream:
     ) -> None:
         self.close()
 
-    def wait_until_open(self, timeout_s: float) -> None:
+    def wait_until_open(self, timeout_s: float, while_waiting: Callable[[], object] | None = None) -> None:
         """Return once the edit is open.
+
+        Args:
+            timeout_s: seconds that it may take.
+            while_waiting: called every 50 ms until then; what it raises ends the stream.
 
         Raises:
             EditCriticError: it was refused, or the time passed.
         """
-        if not self._is_open.wait(timeout_s):
+        try:
+            is_open = self._waited(timeout_s, while_waiting)
+        except BaseException:
+            self.close()
+            raise
+        if not is_open:
             self.close()
             raise DeadlineExceeded(
                 f"{self._endpoint.address} did not open the edit within {timeout_s:.3g} s."
@@ -88,6 +100,16 @@ class CritiqueStream:
         # What happens after the opening is told where events are read.
         if self._failure is not None and not self._has_opened:
             raise self._failure
+
+    def _waited(self, timeout_s: float, while_waiting: Callable[[], object] | None) -> bool:
+        if while_waiting is None:
+            return self._is_open.wait(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        while not self._is_open.wait(_POLL_S):
+            while_waiting()
+            if time.monotonic() > deadline:
+                return False
+        return True
 
     def candidate(self, candidate_id: str, picture: Picture | pb.Candidate, **details: Any) -> None:
         """Send a finished candidate; `details` are region, seed and encoding, see `make_candidate`.

@@ -18,7 +18,7 @@ from typing import Any
 from editcritic.plugin.channels import DEFAULT_ADDRESS
 from editcritic.plugin.client import Client
 from editcritic.plugin.embedded import EmbeddedServer
-from editcritic.v1.errors import EditCriticError, InvalidInput, ServerUnavailable
+from editcritic.v1.errors import InvalidInput, ServerUnavailable
 
 from . import host
 
@@ -78,9 +78,11 @@ def embedded_address(critic: str) -> str:
     if server is None or server.pid is None:
         python = os.environ.get("EDITCRITIC_PYTHON", "")
         server = EmbeddedServer([critic], ["--no-verdicts"], python=python)
-        with ThreadPoolExecutor(1, "editcritic-start") as pool:
-            host.wait_for(pool.submit(server.start))
         _running[critic] = server
+        pool = ThreadPoolExecutor(1, "editcritic-start")
+        starting = pool.submit(server.start)
+        pool.shutdown(wait=False)
+        host.wait_for(starting)
     return server.address
 
 
@@ -109,17 +111,9 @@ def opened(client: Client, edit: Any, **options: Any) -> Iterator[Any]:
 
     Raises: EditCriticError when it is refused or there is no server.
     """
-    pool = ThreadPoolExecutor(1, "editcritic-open")
-    opening = pool.submit(client.open_edit, edit, max_reconnects=_RECONNECTS, **options)
-    try:
-        stream = host.wait_for(opening)
-    except EditCriticError:
-        raise
-    except BaseException:
-        client.close()  # ends what still tries to open it
-        raise
-    finally:
-        pool.shutdown(wait=False)
+    stream = client.open_edit(
+        edit, max_reconnects=_RECONNECTS, while_waiting=host.check_interrupted, **options
+    )
     with stream:
         yield stream
 

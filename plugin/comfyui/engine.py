@@ -296,6 +296,8 @@ class LatentSetup:
             hole = hole.reshape(-1, *hole.shape[-2:])
             hole = hole[index % len(hole)][None]
         height, width = source.shape[:2]
-        frame = Frame(0, 0, width, height, mine.shape[-1] * engine.cell, mine.shape[-2] * engine.cell, (height, width))
+        frame = Frame(
+            0, 0, width, height, mine.shape[-1] * engine.cell, mine.shape[-2] * engine.cell, (height, width)
+        )
         drawn = (self._noise_seed + index) % 2**64
         return Prepared(Job(engine.model, *conditioning, mine, noise, hole, drawn, knobs), frame)

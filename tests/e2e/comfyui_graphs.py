@@ -49,7 +49,14 @@ def judged(**more: Any) -> dict[str, Any]:
 
 def sampler(**more: Any) -> dict[str, Any]:
     """KSampler's widgets, few steps."""
-    widgets = {"seed": 7, "steps": 8, "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+    widgets = {
+        "seed": 7,
+        "steps": 8,
+        "cfg": 1.0,
+        "sampler_name": "euler",
+        "scheduler": "normal",
+        "denoise": 1.0,
+    }
     return {**widgets, **more}
 
 

@@ -94,7 +94,13 @@ class ComfyProgram:
         checkpoints.mkdir(parents=True, exist_ok=True)
         for name in ("field", "unet"):
             (checkpoints / f"{name}.safetensors").write_bytes(b"")
-        install = [sys.executable, "-c", "from editcritic.plugin.cli import main; main()", "install", "comfyui"]
+        install = [
+            sys.executable,
+            "-c",
+            "from editcritic.plugin.cli import main; main()",
+            "install",
+            "comfyui",
+        ]
         subprocess.run([*install, str(self.folder)], check=True, capture_output=True)
         self._write_stubs()
 
@@ -188,7 +194,9 @@ class ComfyProgram:
         shown = next(each["output"]["images"] for each in run.named("executed") if each["node"] == node)
         found = []
         for image in shown:
-            with urllib.request.urlopen(f"{self.url}/view?{urllib.parse.urlencode(image)}", timeout=30) as answer:
+            with urllib.request.urlopen(
+                f"{self.url}/view?{urllib.parse.urlencode(image)}", timeout=30
+            ) as answer:
                 found.append(answer.read())
         return found
 

@@ -129,7 +129,9 @@ def test_nothing_of_other_packs_is_shadowed(
     assert not [path for path in after["path"] if "comfyui-editcritic" in path]
 
 
-def test_a_critique_has_score_reason_map_mask_and_segments(comfy: ComfyProgram, critic: EmbeddedServer) -> None:
+def test_a_critique_has_score_reason_map_mask_and_segments(
+    comfy: ComfyProgram, critic: EmbeddedServer
+) -> None:
     graph = {
         **judging(critic, "250", critic="evidence"),
         "11": node("SaveImage", images=["10", 2], filename_prefix="heat"),
@@ -254,7 +256,9 @@ def test_a_gate_that_lets_nobody_through_blocks_what_is_behind_it(
     assert len(comfy.picture(run, "22")) == 2, "nothing is lost"
 
 
-def test_the_mask_of_a_picture_without_alpha_is_explained(comfy: ComfyProgram, critic: EmbeddedServer) -> None:
+def test_the_mask_of_a_picture_without_alpha_is_explained(
+    comfy: ComfyProgram, critic: EmbeddedServer
+) -> None:
     graph = judging(critic, "20")
     graph["10"]["inputs"]["mask"] = ["9", 1]
     graph["9"] = node("LoadImage", image="plain.png")
@@ -350,7 +354,9 @@ def test_a_race_stops_hopeless_candidates_and_hands_on_the_best(
     assert run.previews > 0
 
 
-def test_without_dropping_the_race_is_ksampler_with_a_batch(comfy: ComfyProgram, critic: EmbeddedServer) -> None:
+def test_without_dropping_the_race_is_ksampler_with_a_batch(
+    comfy: ComfyProgram, critic: EmbeddedServer
+) -> None:
     """Candidate i equals the i-th picture of KSampler's batch, although it waited in the middle."""
     graph = graphs.race(critic.address, critic="dummy", candidates=3, method="plain", seed=5)
     graph |= {

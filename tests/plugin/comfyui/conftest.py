@@ -123,7 +123,9 @@ def comfy(monkeypatch: pytest.MonkeyPatch) -> Comfy:
             "get_additional_models": lambda _conds, _dtype: ([], 0),
         },
         "node_helpers": {
-            "conditioning_set_values": lambda cond, values: [[each, {**more, **values}] for each, more in cond]
+            "conditioning_set_values": lambda cond, values: [
+                [each, {**more, **values}] for each, more in cond
+            ]
         },
         "latent_preview": {"get_previewer": lambda _device, _format: None},
         "comfy_execution": {},
@@ -152,8 +154,7 @@ def model() -> Any:
     inner = types.SimpleNamespace(
         latent_format=object(), process_latent_out=lambda latent: latent, concat_keys=(), current_patcher=None
     )
-    patcher = types.SimpleNamespace(model=inner, load_device="cpu", model_dtype=lambda: torch.float32)
-    return patcher
+    return types.SimpleNamespace(model=inner, load_device="cpu", model_dtype=lambda: torch.float32)
 
 
 @pytest.fixture

@@ -198,7 +198,9 @@ def defect(x: int, y: int, width: int, height: int, severity: float) -> pb.Defec
 
 
 def test_defects_become_segments_that_lie_within_the_picture() -> None:
-    critique = pb.Critique(defects=[defect(0, 4, 10, 6, 0.9), defect(30, 30, 10, 10, 0.4), defect(1, 1, 2, 2, 0.1)])
+    critique = pb.Critique(
+        defects=[defect(0, 4, 10, 6, 0.9), defect(30, 30, 10, 10, 0.4), defect(1, 1, 2, 2, 0.1)]
+    )
     mask = np.zeros((40, 40), np.float32)
     mask[5:7, 2:5] = 1
     size, (first, second) = segments(critique, mask, 0.3, 2.0)
@@ -238,7 +240,9 @@ def test_the_token_goes_to_the_persons_own_server_only(monkeypatch: pytest.Monke
 def test_without_a_server_the_person_is_told_what_to_do(
     comfy: Comfy, image: Any, hole: Any, batch: Callable[..., Any]
 ) -> None:
-    with pytest.raises(ServerUnavailable, match=r"127.0.0.1:1 cannot be reached.*Critic Server node.*embedded"):
+    with pytest.raises(
+        ServerUnavailable, match=r"127.0.0.1:1 cannot be reached.*Critic Server node.*embedded"
+    ):
         CritiqueInpaint().run(image, hole, "", batch(9), CriticAddress("127.0.0.1:1"))
 
 

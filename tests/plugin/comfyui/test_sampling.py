@@ -23,7 +23,9 @@ CONDITIONING = [[torch.zeros(1, 4, 8), {}]]
 def race(model: Any, vae: PlainVAE, image: Any, hole: Any, server: CriticAddress, **more: Any) -> Any:
     latent = {"samples": vae.encode(image), "noise_mask": hole}
     asked = {"candidates": 4, "seed": 3, "critic": "dummy", **WIDGETS, **more}
-    return RaceSampler().run(model, CONDITIONING, CONDITIONING, vae, latent, image, hole, "", server=server, **asked)
+    return RaceSampler().run(
+        model, CONDITIONING, CONDITIONING, vae, latent, image, hole, "", server=server, **asked
+    )
 
 
 def test_a_race_counts_what_it_saves(
@@ -49,7 +51,9 @@ def test_a_race_counts_what_it_saves(
 def test_nobody_is_dropped_without_a_race_and_the_best_wins(
     comfy: Comfy, model: Any, vae: PlainVAE, image: Any, hole: Any, server: CriticAddress
 ) -> None:
-    best, _, finished, score, steps, saved, *_ = race(model, vae, image, hole, server, method="plain")["result"]
+    best, _, finished, score, steps, saved, *_ = race(model, vae, image, hole, server, method="plain")[
+        "result"
+    ]
     assert (steps, saved, len(finished["samples"])) == (40, 0, 4)
     brightest = max(finished["samples"], key=lambda each: float(each.mean()))
     assert torch.equal(best["samples"][0], brightest), "the dummy likes it bright"
@@ -86,7 +90,14 @@ def test_cancel_takes_effect_within_one_step(
 
 
 def refine(model: Any, vae: PlainVAE, image: Any, hole: Any, server: CriticAddress, **more: Any) -> Any:
-    asked = {"candidates": 2, "max_tries": 1, "max_seconds": 0.0, "target": 99.0, "seed": 3, "critic": "dummy"}
+    asked = {
+        "candidates": 2,
+        "max_tries": 1,
+        "max_seconds": 0.0,
+        "target": 99.0,
+        "seed": 3,
+        "critic": "dummy",
+    }
     options = {**asked, **WIDGETS, "working_size": 64, "acceptance": "none", **more}
     return RefineInpaint().run(
         model, CONDITIONING, CONDITIONING, vae, image, hole, "", server=server, **options

@@ -4,10 +4,10 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(__file__))
-import plugin  # noqa: E402
-import refine  # noqa: E402
+import plugin
+import refine
 
-from . import server, utils  # noqa: E402
+from . import server, utils
 
 
 class RudeNode:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from typing import ClassVar
 
 import comfy.latent_formats
 import comfy.model_base
@@ -23,8 +24,10 @@ class PixelFormat(comfy.latent_formats.LatentFormat):
     """8 x 8 pixels in the 192 channels of one place; nothing is lost."""
 
     latent_channels = 192
-    latent_rgb_factors = [[float(index // 64 == colour) / 64 for colour in range(3)] for index in range(192)]
-    latent_rgb_factors_bias = [0.0, 0.0, 0.0]
+    latent_rgb_factors: ClassVar = [
+        [float(index // 64 == colour) / 64 for colour in range(3)] for index in range(192)
+    ]
+    latent_rgb_factors_bias: ClassVar = [0.0, 0.0, 0.0]
 
 
 class PixelVAE:

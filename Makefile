@@ -4,6 +4,7 @@
 .PHONY: audit demo e2e-studio fuzz test
 # The README's two commands, and two more. Each starts from nothing: it makes .venv, installs, and runs.
 .PHONY: audit demo e2e-krita fuzz test
+.PHONY: audit comfyui-examples demo e2e-comfyui fuzz test
 
 demo:
 	@.ci/setup server,refine
@@ -44,3 +45,12 @@ e2e-krita:
 	@.ci/setup dev
 	@EDITCRITIC_E2E_KRITA=e2e-krita .venv/bin/python -m pytest tests/e2e/test_krita.py -m krita -v
 	@echo "screenshots, the .kra and the reports are in e2e-krita/"
+# The nodes in a real ComfyUI: COMFYUI is its folder, COMFYUI_PYTHON its interpreter. Pictures land in e2e-out/comfyui.
+e2e-comfyui:
+	@.ci/setup dev
+	@COMFYUI="$(COMFYUI)" COMFYUI_PYTHON="$(COMFYUI_PYTHON)" .venv/bin/python -m pytest -m comfyui tests/e2e/test_comfyui.py
+
+# Example workflows of the node pack and docs/comfyui.png, made by ComfyUI's own page in a browser (CHROMIUM).
+comfyui-examples:
+	@.ci/setup dev
+	@COMFYUI="$(COMFYUI)" COMFYUI_PYTHON="$(COMFYUI_PYTHON)" .venv/bin/python -m tests.e2e.comfyui_examples

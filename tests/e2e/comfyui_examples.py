@@ -8,6 +8,7 @@ the pictures are the tests'; the workflows name the checkpoint of ComfyUI's own 
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -30,7 +31,12 @@ EXAMPLES = ROOT / "plugin" / "comfyui" / "example_workflows"
 CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
 TESTED = "field.safetensors"
 _FLAGS = "--headless --no-sandbox --disable-gpu --disable-background-networking --disable-component-update"
-_SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Workflow.ShowMissingModelsWarning": False}
+_SETTINGS = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.Workflow.ShowMissingModelsWarning": False,
+    "Comfy.Minimap.Visible": False,
+    "Comfy.Graph.CanvasInfo": False,
+}
 
 _ARRANGE = """
 () => {
@@ -63,7 +69,7 @@ _ARRANGE = """
 }
 """
 
-_FIT = """
+FIT = """
 () => {
   const nodes = app.graph._nodes, canvas = app.canvas;
   const left = Math.min(...nodes.map((n) => n.pos[0])), top = Math.min(...nodes.map((n) => n.pos[1])) - 40;
@@ -212,11 +218,11 @@ def saved_by_page(page: Any, name: str, graph: dict[str, Any]) -> dict[str, Any]
     return workflow
 
 
-def run_in_page(comfy: ComfyProgram, page: Any, workflow: dict[str, Any]) -> dict[str, Any]:
+def run_in_page(comfy: ComfyProgram, page: Any, workflow: dict[str, Any], name: str) -> dict[str, Any]:
     """Load a workflow, press Run, and wait; the entry of ComfyUI's history."""
     tried = json.loads(json.dumps(workflow).replace(CHECKPOINT, TESTED))
     before = set(comfy.get("/history"))
-    page.evaluate("(workflow) => app.loadGraphData(workflow)", tried)
+    page.evaluate("([workflow, name]) => app.loadGraphData(workflow, true, true, name)", [tried, name])
     page.wait_for_timeout(500)
     page.evaluate("() => app.queuePrompt(0)")
     for _ in range(1200):
@@ -236,6 +242,19 @@ def picture_of(comfy: ComfyProgram, entry: dict[str, Any], where: str) -> Image.
     return Image.open(io.BytesIO(path.read_bytes()))
 
 
+def load_file(page: Any, path: Path) -> int:
+    """Drop a file on the page; how many nodes it shows then."""
+    content = base64.b64encode(path.read_bytes()).decode()
+    drop = """async ([content, name]) => {
+      const bytes = Uint8Array.from(atob(content), (each) => each.charCodeAt(0));
+      app.graph.clear();
+      await app.handleFile(new File([bytes], name, {type: "image/png"}));
+    }"""
+    page.evaluate(drop, [content, path.name])
+    page.wait_for_timeout(1000)
+    return int(page.evaluate("() => app.graph._nodes.length"))
+
+
 def main() -> None:
     """Write all of it into the repository."""
     program = Path(os.environ["COMFYUI"]).resolve()
@@ -246,19 +265,19 @@ def main() -> None:
             for name, (make, shown) in GRAPHS.items():
                 workflow = saved_by_page(page, name, make())
                 (EXAMPLES / f"{name}.json").write_text(json.dumps(workflow, indent=1) + "\n")
-                entry = run_in_page(comfy, page, workflow)
+                entry = run_in_page(comfy, page, workflow, name)
                 sys.stdout.write(f"{name}: {entry['status']['status_str']}\n")
                 with_workflow = PngInfo()
                 with_workflow.add_text("workflow", json.dumps(workflow))
                 picture_of(comfy, entry, shown).save(
                     EXAMPLES / f"{name}.png", pnginfo=with_workflow, optimize=True
                 )
-                page.evaluate(_FIT)
+                page.evaluate(FIT)
                 page.wait_for_timeout(1200)
                 page.screenshot(path=str(ROOT / "e2e-out" / "comfyui" / f"page {name}.png"))
     shown = Image.open(ROOT / "e2e-out" / "comfyui" / "page judge_and_gate.png").convert("RGB")
     shown.thumbnail((1500, 1500), Image.Resampling.LANCZOS)
-    shown.quantize(128, dither=Image.Dither.NONE).save(ROOT / "docs" / "comfyui.png", optimize=True)
+    shown.quantize(256, kmeans=2, dither=Image.Dither.NONE).save(ROOT / "docs" / "comfyui.png", optimize=True)
 
 
 if __name__ == "__main__":

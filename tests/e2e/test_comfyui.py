@@ -16,6 +16,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import pytest
 from PIL import Image
 
 from editcritic.plugin.embedded import EmbeddedServer
+from tests.e2e import comfyui_examples as examples
 from tests.e2e import comfyui_graphs as graphs
 from tests.e2e.comfyui_graphs import node
 from tests.e2e.comfyui_program import ROOT, ComfyProgram, Run, running
@@ -57,7 +59,7 @@ def program() -> tuple[Path, str]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     base = tmp_path_factory.mktemp("comfyui")
-    graphs.write_photo(base / "input")
+    examples.write_inputs(base / "input")
     yield base
     OUT.mkdir(parents=True, exist_ok=True)
     shutil.copy(base / "comfyui.log", OUT)
@@ -159,6 +161,44 @@ def test_a_critique_has_score_reason_map_mask_and_segments(
         assert segment["mask"][1] == 1
         assert segment["rest"] == [None, None]
         assert segment["confidence"] >= 0.3
+
+
+@pytest.fixture(scope="module")
+def page(comfy: ComfyProgram) -> Iterator[Any]:
+    pytest.importorskip("playwright", reason="ComfyUI's page is driven by Playwright")
+    if not Path(os.environ.get("CHROMIUM", "/usr/bin/chromium")).exists():
+        pytest.skip("there is no browser: CHROMIUM names one")
+    # The browser has an event loop in its thread, which the tests of this file must not share.
+    with ThreadPoolExecutor(1) as pool:
+        opening = examples.page_of(comfy)
+        opened = pool.submit(opening.__enter__).result()
+        yield lambda work, *rest: pool.submit(work, opened, *rest).result()
+        pool.submit(opening.__exit__, None, None, None).result()
+
+
+@pytest.mark.parametrize("name", examples.GRAPHS)
+def test_an_example_runs_as_a_person_would_run_it(comfy: ComfyProgram, page: Any, name: str) -> None:
+    workflow = json.loads((examples.EXAMPLES / f"{name}.json").read_text())
+    entry = page(lambda opened: examples.run_in_page(comfy, opened, workflow, name))
+    assert entry["status"]["status_str"] == "success", entry["status"]["messages"]
+    keep(f"example {name}.png", _bytes(examples.picture_of(comfy, entry, examples.GRAPHS[name][1])))
+    page(lambda opened: opened.evaluate(examples.FIT))
+    page(lambda opened: opened.wait_for_timeout(800))
+    page(lambda opened: opened.screenshot(path=str(OUT / f"page {name}.png")))
+    badges = page(lambda opened: opened.evaluate("() => app.graph._nodes.flatMap((n) => n.editcritic ?? [])"))
+    assert badges
+    assert all(0 <= each["score"] <= 100 and each["reason"] for each in badges), "shown on the nodes"
+
+    picture = examples.EXAMPLES / f"{name}.png"
+    with Image.open(picture) as opened:
+        assert json.loads(opened.info["workflow"]) == workflow
+    assert page(examples.load_file, picture) == len(workflow["nodes"])
+
+
+def _bytes(picture: Image.Image) -> bytes:
+    with io.BytesIO() as file:
+        picture.save(file, "png")
+        return file.getvalue()
 
 
 def calls_of_stream(port: str) -> int:

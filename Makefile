@@ -47,10 +47,12 @@ e2e-krita:
 	@echo "screenshots, the .kra and the reports are in e2e-krita/"
 # The nodes in a real ComfyUI: COMFYUI is its folder, COMFYUI_PYTHON its interpreter. Pictures land in e2e-out/comfyui.
 e2e-comfyui:
-	@.ci/setup dev
+	@test -n "$(COMFYUI)" || { echo "usage: make e2e-comfyui COMFYUI=/path/to/ComfyUI"; exit 2; }
+	@.ci/setup dev,e2e
 	@COMFYUI="$(COMFYUI)" COMFYUI_PYTHON="$(COMFYUI_PYTHON)" .venv/bin/python -m pytest -m comfyui tests/e2e/test_comfyui.py
 
 # Example workflows of the node pack and docs/comfyui.png, made by ComfyUI's own page in a browser (CHROMIUM).
 comfyui-examples:
-	@.ci/setup dev
+	@test -n "$(COMFYUI)" || { echo "usage: make comfyui-examples COMFYUI=/path/to/ComfyUI"; exit 2; }
+	@.ci/setup dev,e2e
 	@COMFYUI="$(COMFYUI)" COMFYUI_PYTHON="$(COMFYUI_PYTHON)" .venv/bin/python -m tests.e2e.comfyui_examples

@@ -99,6 +99,7 @@ def test_the_commands_of_the_page_on_http_run(files: Path) -> None:
         "CONTRIBUTING.md",
         *PAGES[1:],
         "docs/architecture.md",
+        "docs/comfyui.md",
         "docs/evidence.md",
         "docs/krita.md",
         "docs/prompts.md",

@@ -1,6 +1,6 @@
 """Makes what the node pack shows: its example workflows (JSON, and PNG with the workflow in it) and docs/comfyui.png.
 
-    COMFYUI=/path/to/ComfyUI python -m tests.e2e.comfyui_examples
+    COMFYUI=/path/to/ComfyUI python -m tests.e2e.comfyui_examples [NAME ...]
 
 The graphs are laid out and saved by ComfyUI's own page, so they are what a person would have saved. The models behind
 the pictures are the tests'; the workflows name the checkpoint of ComfyUI's own templates.
@@ -27,6 +27,7 @@ from tests.e2e import comfyui_graphs as graphs
 from tests.e2e.comfyui_graphs import node
 from tests.e2e.comfyui_program import ROOT, ComfyProgram, running
 
+OUT = ROOT / "e2e-out" / "comfyui"
 EXAMPLES = ROOT / "plugin" / "comfyui" / "example_workflows"
 CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
 TESTED = "field.safetensors"
@@ -257,12 +258,14 @@ def load_file(page: Any, path: Path) -> int:
 
 def main() -> None:
     """Write all of it into the repository."""
+    OUT.mkdir(parents=True, exist_ok=True)
     program = Path(os.environ["COMFYUI"]).resolve()
     python = os.environ.get("COMFYUI_PYTHON") or str(program.parent / "venv" / "bin" / "python")
     with tempfile.TemporaryDirectory() as folder:
         write_inputs(Path(folder) / "input")
         with running(program, python, Path(folder), {}) as comfy, page_of(comfy) as page:
-            for name, (make, shown) in GRAPHS.items():
+            for name in sys.argv[1:] or GRAPHS:
+                make, shown = GRAPHS[name]
                 workflow = saved_by_page(page, name, make())
                 (EXAMPLES / f"{name}.json").write_text(json.dumps(workflow, indent=1) + "\n")
                 entry = run_in_page(comfy, page, workflow, name)
@@ -274,10 +277,16 @@ def main() -> None:
                 )
                 page.evaluate(FIT)
                 page.wait_for_timeout(1200)
-                page.screenshot(path=str(ROOT / "e2e-out" / "comfyui" / f"page {name}.png"))
-    shown = Image.open(ROOT / "e2e-out" / "comfyui" / "page judge_and_gate.png").convert("RGB")
-    shown.thumbnail((1500, 1500), Image.Resampling.LANCZOS)
-    shown.quantize(256, kmeans=2, dither=Image.Dither.NONE).save(ROOT / "docs" / "comfyui.png", optimize=True)
+                page.screenshot(path=str(OUT / f"page {name}.png"))
+    _write_picture_of_guide()
+
+
+def _write_picture_of_guide() -> None:
+    """The part of the page that has nodes, small enough for the repository."""
+    with Image.open(OUT / "page judge_and_gate.png") as page:
+        shown = page.convert("RGB").crop((390, 130, 1710, 1150))
+    shown.thumbnail((1100, 1100), Image.Resampling.LANCZOS)
+    shown.save(ROOT / "docs" / "comfyui.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,13 @@ const GOOD = 75, FAIR = 50;
 
 function colour(score) {
   if (score === null) return "#6b7280";
-  return score >= GOOD ? "#15803d" : score >= FAIR ? "#b45309" : "#b91c1c";
+  const shown = Math.round(score);
+  return shown >= GOOD ? "#15803d" : shown >= FAIR ? "#b45309" : "#b91c1c";
 }
 
 function label(entry) {
-  if (entry.score === null) return "–";
-  return Math.round(entry.score).toString();
+  const mark = entry.accepted === undefined ? "" : entry.accepted ? "✓ " : "✗ ";
+  return mark + (entry.score === null ? "–" : Math.round(entry.score));
 }
 
 function wrapped(context, text, width, most) {

@@ -89,29 +89,30 @@ class QualityGate:
     ) -> dict[str, Any]:
         """Split. Raises: InvalidInput when the critiques are of another batch."""
         outcomes = fitting(critiques, len(edited))
-        accepted_by_name, rejected_by_name = read_indices(accept), read_indices(reject)
+        by_hand = {**dict.fromkeys(read_indices(accept), True), **dict.fromkeys(read_indices(reject), False)}
         good, lines = [], []
         for index, outcome in enumerate(outcomes):
-            score = score_of(outcome)
-            passes = score >= least_score if score != NO_SCORE else unscored == "accept"
-            why = "no score" if score == NO_SCORE else f"{score:.0f}, {least_score:.0f} wanted"
-            if override != "by score":
-                passes, why = override == "accept all", override
-            if index in accepted_by_name | rejected_by_name:
-                passes, why = index in accepted_by_name, "your word"
+            passes, why = _decided(score_of(outcome), least_score, unscored, override)
+            if index in by_hand:
+                passes, why = by_hand[index], "your word"
             good.append(passes)
             lines.append(f"{index}: {'accepted' if passes else 'rejected'} ({why}) {reason_of(outcome)}")
-        report = "\n".join(lines)
-        host.send("gate", node_id, accepted=[index for index, each in enumerate(good) if each])
+        accepted = [index for index, passes in enumerate(good) if passes]
+        rejected = [index for index, passes in enumerate(good) if not passes]
+        host.send("gate", node_id, accepted=accepted)
         badges = [{**facts(each), "accepted": passes} for each, passes in zip(outcomes, good, strict=True)]
-        result = (
-            _part(edited, [index for index, each in enumerate(good) if each]),
-            _part(edited, [index for index, each in enumerate(good) if not each]),
-            sum(good),
-            len(good) - sum(good),
-            report,
-        )
+        report = "\n".join(lines)
+        result = (_part(edited, accepted), _part(edited, rejected), len(accepted), len(rejected), report)
         return shown(report, badges, result)
+
+
+def _decided(score: float, least: float, unscored: str, override: str) -> tuple[bool, str]:
+    """Whether a picture passes, and why, before anybody has named it."""
+    if override != "by score":
+        return override == "accept all", override
+    if score == NO_SCORE:
+        return unscored == "accept", "no score"
+    return score >= least, f"{score:.0f}, {least:.0f} wanted"
 
 
 def read_indices(text: str) -> set[int]:

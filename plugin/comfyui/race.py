@@ -5,20 +5,18 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from editcritic.plugin.editing import make_refine_request
-from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
 from editcritic.v1.images import decode_image
 
 from . import host
 from .addresses import CriticAddress, connected
+from .loop_requests import SEEDS, first_edit, whole_request
 from .scoring import shown
-from .telling import as_json, facts
-from .tensors import as_image_tensor, read_images, read_masks
+from .telling import as_json, facts, score_of
+from .tensors import as_image_tensor
 from .widgets import HIDDEN, judged, sampler_widgets, server_inputs, widget
 
 __all__ = ["RaceSampler"]
-
-_SEEDS = 2**62  # the contract's seeds are smaller than ComfyUI's
 
 
 class RaceSampler:
@@ -102,21 +100,19 @@ class RaceSampler:
         extra_pnginfo: Any = None,
     ) -> dict[str, Any]:
         """Race. Raises: EditCriticError when no server answers or every candidate fails."""
-        from editcritic.refine.request import completed_request
-
-        from .engine import ComfyEngine, LatentSetup
+        from .engine import ComfyEngine
         from .looping import run_loop, story
         from .provenance import loop_provenance
         from .sampling import Knobs
+        from .setups import LatentSetup
         from .wording import Wording
 
-        pictures = read_images(source)[:1]
-        masks = read_masks(mask[:1] if mask.ndim > 2 else mask, [pictures[0].shape[:2]])
+        picture, hole = first_edit(source, mask)
         count = len(latent_image["samples"]) if len(latent_image["samples"]) > 1 else candidates
-        first = seed % _SEEDS
-        request = make_refine_request(
-            pictures[0],
-            masks[0],
+        first = seed % SEEDS
+        asked = make_refine_request(
+            picture,
+            hole,
             prompt,
             candidates=count,
             seed=first,
@@ -125,7 +121,7 @@ class RaceSampler:
             race=method,
             price=price,
         )
-        request.race.audit = False  # nothing here would learn from one
+        request = whole_request(asked)
         engine = ComfyEngine(
             model,
             vae,
@@ -134,37 +130,28 @@ class RaceSampler:
             Wording(positive, negative, prompt),
             host.Progress(count * steps),
         )
-        request = completed_request(request)
         with connected(server) as client:
             events = run_loop(client, engine, request, critic, "", node_id)
-        result = events[-1].result
-        told = loop_provenance(pictures[0], masks[0], request, events)
+        told = loop_provenance(picture, hole, request, events)
         host.merged(extra_pnginfo, f"race {node_id}", told)
-        best = engine.latents[first + _index(result, first)]
-        torch = host.module("torch")
+        result = events[-1].result
         lines = [
             *story(events),
             f"{result.evaluation_count} steps run, {result.saved_evaluation_count} saved",
         ]
-        outputs = (
-            {"samples": best},
-            as_image_tensor([decode_image(result.image)]),
-            {"samples": torch.cat([engine.latents[key] for key in sorted(engine.latents)])},
-            _score(result.critique),
-            int(result.evaluation_count),
-            int(result.saved_evaluation_count),
-            "\n".join(lines),
-            as_json(told),
-        )
-        return shown("\n".join(lines), [facts(result.critique)], outputs)
+        report = "\n".join(lines)
+        outputs = (*_latents(engine.latents, result), report, as_json(told))
+        return shown(report, [facts(result.critique)], outputs)
 
 
-def _index(result: refine_pb2.RefineResult, first: int) -> int:
-    """Which candidate: its name is "seed-" and its seed."""
-    return int(result.candidate_id.removeprefix("seed-")) - first
-
-
-def _score(critique: pb.Critique) -> float:
-    from .telling import score_of
-
-    return score_of(critique)
+def _latents(latents: dict[int, Any], result: refine_pb2.RefineResult) -> tuple[Any, ...]:
+    """The outputs up to the report. latents: of finished candidates by seed; a candidate is called by its seed."""
+    best = latents[int(result.candidate_id.removeprefix("seed-"))]
+    return (
+        {"samples": best},
+        as_image_tensor([decode_image(result.image)]),
+        {"samples": host.module("torch").cat([latents[key] for key in sorted(latents)])},
+        score_of(result.critique),
+        int(result.evaluation_count),
+        int(result.saved_evaluation_count),
+    )

@@ -16,14 +16,13 @@ from editcritic.v1.images import decode_image
 from . import host
 from .addresses import CriticAddress, connected
 from .judging import Batch, judge
+from .loop_requests import SEEDS, first_edit, whole_request
 from .scoring import shown
 from .telling import as_json, facts, reason_of, score_of
-from .tensors import as_image_tensor, read_images, read_masks
+from .tensors import as_image_tensor, read_images
 from .widgets import HIDDEN, judged, sampler_widgets, server_inputs, widget
 
 __all__ = ["RefineInpaint"]
-
-_SEEDS = 2**62
 
 
 class RefineInpaint:
@@ -117,30 +116,27 @@ class RefineInpaint:
         extra_pnginfo: Any = None,
     ) -> dict[str, Any]:
         """Refine. Raises: EditCriticError when no server answers or every candidate fails."""
-        from editcritic.refine.request import completed_request
-
-        from .engine import ComfyEngine, CropSetup
+        from .engine import ComfyEngine
         from .looping import acceptance_critic, check_installed, run_loop, story
         from .provenance import loop_provenance
         from .sampling import Knobs
+        from .setups import CropSetup
         from .wording import Wording
 
         check_installed()
-        picture = read_images(source)[0]
-        hole = read_masks(mask[:1] if mask.ndim > 2 else mask, [picture.shape[:2]])[0]
+        picture, hole = first_edit(source, mask)
         asked = make_refine_request(
             picture,
             hole,
             prompt,
             candidates=candidates,
-            seed=seed % _SEEDS,
+            seed=seed % SEEDS,
             steps=steps,
             rounds=max_tries,
             target=target,
             max_seconds=max_seconds,
         )
-        asked.race.audit = False  # nothing here would learn from one
-        request = completed_request(asked)
+        request = whole_request(asked)
         engine = ComfyEngine(
             model,
             vae,
@@ -153,16 +149,14 @@ class RefineInpaint:
             before = None if edited is None else _judged(client, picture, hole, edited, prompt, critic)
             other = acceptance_critic(client, acceptance, critic)
             events = run_loop(client, engine, request, critic, other, node_id)
+        told, lines = loop_provenance(picture, hole, request, events), story(events)
         result = events[-1].result
-        told = loop_provenance(picture, hole, request, events)
-        critique, image = result.critique, as_image_tensor([decode_image(result.image)])
-        lines, is_new = story(events), True
+        image, critique, is_new = as_image_tensor([decode_image(result.image)]), result.critique, True
         if before is not None:
             is_new, why = _beats(before, critique)
             lines.append(f"{'replaces' if is_new else 'kept'} the edit that came: {why}")
             told["came_with"] = {**facts(before), "kept": not is_new, "why": why}
-            if not is_new:
-                critique, image = before, edited[:1]
+            image, critique = (image, critique) if is_new else (edited[:1], before)
         host.merged(extra_pnginfo, f"refine {node_id}", told)
         report = "\n".join(lines)
         outputs = (image, score_of(critique), reason_of(critique), is_new, report, as_json(told))

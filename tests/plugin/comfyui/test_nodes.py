@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tomllib
 import torch
+from PIL import Image
 
 from editcritic.plugin.comfyui import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS, WEB_DIRECTORY
 from editcritic.plugin.comfyui.addresses import CriticAddress, check_address, connected
@@ -47,6 +48,25 @@ def test_the_registry_gets_what_it_asks_for() -> None:
     assert told["tool"]["comfy"].keys() >= {"PublisherId", "DisplayName"}
     assert "web" not in told["tool"]["comfy"], "the page extension would be loaded twice"
     assert list((PACK / WEB_DIRECTORY).glob("*.js"))
+
+
+def test_a_wheel_holds_all_of_the_pack() -> None:
+    package = tomllib.loads((PACK.parents[1] / "pyproject.toml").read_text())
+    patterns = package["tool"]["setuptools"]["package-data"]["editcritic.plugin.comfyui"]
+    held = {file for pattern in patterns for file in PACK.glob(pattern)}
+    others = {file for file in PACK.rglob("*") if file.is_file() and file.suffix not in (".py", ".pyc")}
+    assert others == held
+    assert {file.suffix for file in held} == {".md", ".toml", ".txt", ".js", ".json", ".png"}
+
+
+def test_the_examples_are_of_nodes_that_there_are() -> None:
+    for path in (PACK / "example_workflows").glob("*.json"):
+        workflow = json.loads(path.read_text())
+        ours = {node["type"] for node in workflow["nodes"] if node["type"].startswith("EditCritic")}
+        assert ours <= NODE_CLASS_MAPPINGS.keys()
+        assert ours
+        with Image.open(path.with_suffix(".png")) as picture:
+            assert json.loads(picture.info["workflow"]) == workflow
 
 
 def test_one_score_and_reason_for_each_picture(

@@ -167,6 +167,7 @@ class CriticServer:
     async def _is_serving(self) -> bool:
         answer = await self._health.Check(health_pb2.HealthCheckRequest(), None)
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
     async def lost(self) -> None:
         """Return once a device broke for good; by then nobody is told any more that the server is ready."""
         await self._hosts.lost.wait()

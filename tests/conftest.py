@@ -20,6 +20,9 @@ from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import critic_pb2_grpc
 from editcritic.v1.images import encode_image, encode_mask
 
+# Helpers that assert, before any test imports them.
+pytest.register_assert_rewrite("tests.server.conformance", "tests.server.speaking")
+
 Stub: TypeAlias = "critic_pb2_grpc.CriticServiceAsyncStub"
 SIZE = 64
 

@@ -21,7 +21,8 @@ def rows() -> list[list[str]]:
 
 
 def names_of_tests() -> set[str]:
-    trees = (ast.parse(file.read_text(encoding="utf-8")) for file in (ROOT / "tests").rglob("test_*.py"))
+    files = [*(ROOT / "tests").rglob("test_*.py"), *(ROOT / "tests/server/conformance").glob("*.py")]
+    trees = (ast.parse(file.read_text(encoding="utf-8")) for file in files)
     return {
         node.name
         for tree in trees

@@ -114,6 +114,15 @@ def opened(chromium: Any, studio: Studio) -> Iterator[Callable[..., Any]]:
     assert errors == []
 
 
+def until(page: Any, condition: str) -> None:
+    """Wait for a condition in the page. Playwright's own way would need the page to allow `eval`, which it does not."""
+    for _ in range(WAIT_MS // 100):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"never true: {condition}")
+
+
 def shoot(page: Any, name: str) -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=OUT / f"{name}.png", full_page=True)
@@ -130,7 +139,7 @@ def begin(page: Any, candidates: int = 2, repairs: int = 0) -> None:
 
 def ended(page: Any) -> str:
     page.wait_for_selector("#stop", state="hidden")
-    page.wait_for_function("document.getElementById('status').textContent.startsWith('Best')")
+    until(page, "document.getElementById('status').textContent.startsWith('Best')")
     return str(page.inner_text("#status"))
 
 
@@ -177,9 +186,7 @@ def test_paint_run_watch_reject_accept_and_download(opened: Any) -> None:
     page.fill("#count", "3")
     page.fill("#rounds", "1")
     page.click("#run")
-    page.wait_for_function(
-        "[...document.querySelectorAll('.state')].some(e => /^[0-9]+ %$/.test(e.textContent))"
-    )
+    until(page, "[...document.querySelectorAll('.state')].some(e => /^[0-9]+ %$/.test(e.textContent))")
     shoot(page, "2-running")
     assert "candidates done" in page.inner_text("#status") or "Best" in page.inner_text("#status")
     assert re.match(r"Best: \S+, \d+", ended(page))
@@ -192,9 +199,7 @@ def test_paint_run_watch_reject_accept_and_download(opened: Any) -> None:
     # Reasons and heat map.
     thumb = page.locator(".candidate .thumb").first
     thumb.hover()
-    page.wait_for_function(
-        "getComputedStyle(document.querySelector('.candidate .thumb .heat')).opacity > 0.8"
-    )
+    until(page, "getComputedStyle(document.querySelector('.candidate .thumb .heat')).opacity > 0.8")
     thumb.click()
     page.wait_for_selector("#compare:not([hidden])")
     assert page.inner_text("#scores").count("±") >= 3
@@ -232,7 +237,7 @@ def test_a_part_of_a_candidate_is_done_again(opened: Any) -> None:
     begin(page, candidates=1)
     ended(page)
     page.click(".candidate .redo")
-    page.wait_for_function("document.getElementById('status').textContent.startsWith('Paint over the part')")
+    until(page, "document.getElementById('status').textContent.startsWith('Paint over the part')")
     assert page.is_disabled("#run")
     box = page.locator("#mask").bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.84, box["y"] + box["height"] * 0.72)
@@ -243,9 +248,9 @@ def test_a_part_of_a_candidate_is_done_again(opened: Any) -> None:
     page.wait_for_selector("#stop:not([hidden])")
     ended(page)
     page.locator(".candidate .accept").first.click()
-    page.wait_for_function("document.getElementById('picture-note').textContent.includes('2 edits accepted')")
+    until(page, "document.getElementById('picture-note').textContent.includes('2 edits accepted')")
     page.click("#undo-accept")
-    page.wait_for_function("document.getElementById('picture-note').textContent.includes('1 edit accepted')")
+    until(page, "document.getElementById('picture-note').textContent.includes('1 edit accepted')")
     shoot(page, "6-redone")
 
 

@@ -10,15 +10,11 @@ from typing import Any
 import pytest
 
 from editcritic.server.critics import CRITICS
-
-# Before any of them is imported.
-pytest.register_assert_rewrite("tests.server.conformance", "tests.server.speaking")
-
-from tests.conftest import ServerFactory  # noqa: E402
-from tests.server.conformance import staged  # noqa: E402
-from tests.server.conformance.staged import STAGE_VARIABLE, Stage  # noqa: E402
-from tests.server.on_ray import TWO_REPLICAS, small_ray  # noqa: E402
-from tests.server.speaking import Stream  # noqa: E402
+from tests.conftest import ServerFactory
+from tests.server.conformance import staged
+from tests.server.conformance.staged import STAGE_VARIABLE, Stage
+from tests.server.on_ray import TWO_REPLICAS, small_ray
+from tests.server.speaking import Stream
 
 
 @pytest.fixture

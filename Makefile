@@ -30,7 +30,7 @@ audit:
 # The studio in a real Chromium: apt-get install chromium, or set CHROMIUM.
 e2e-studio:
 	@.ci/setup dev,e2e
-	@.venv/bin/python -m pytest -m studio tests/e2e/test_studio.py
+	@EDITCRITIC_E2E_STUDIO=1 .venv/bin/python -m pytest -m studio tests/e2e/test_studio.py
 
 # The docker in the real Krita, on a display of its own: needs krita, python3-pyqt5, xvfb and imagemagick.
 e2e-krita:

@@ -33,6 +33,8 @@ WAIT_MS = 300_000
 _FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync")
 _QUIET = ("--disable-background-networking", "--disable-component-update")
 
+if not os.environ.get("EDITCRITIC_E2E_STUDIO"):
+    pytest.skip("make e2e-studio runs it", allow_module_level=True)
 if not CHROMIUM:
     pytest.skip(
         "there is no chromium here: apt-get install chromium, or set CHROMIUM", allow_module_level=True
@@ -277,12 +279,8 @@ def test_a_stopped_run_goes_on(opened: Any) -> None:
     page.click("#stop")
     page.wait_for_selector("#go-on:not([hidden])")
     assert "Stopped" in page.inner_text("#status")
-    # The step that was under way ends first.
-    for _ in range(20):
-        page.click("#go-on")
-        page.wait_for_timeout(1500)
-        if page.is_visible("#stop") or page.inner_text("#status").startswith("Best"):
-            break
+    # At once: the step that was under way ends first.
+    page.click("#go-on")
     ended(page)
 
 

@@ -62,8 +62,6 @@ class Reply:
         await self._begin(status, (*kind, length, *cut, *headers))
         for start in range(0, len(data), _SLICE_BYTES):
             await self._part(data[start : start + _SLICE_BYTES])
-        if self._body.is_coming:
-            await self._body.discard()
         await self.end()
 
     async def line(self, data: bytes) -> None:
@@ -81,6 +79,8 @@ class Reply:
         """Say that there are no more lines."""
         if not self.has_begun:
             await self._begin(200, (("content-type", _LINES),))
+        if self._body.is_coming:
+            await self._body.discard()
         await self._part(b"", more=False)
 
     async def error(self, error: status_pb2.Status, status: int | None = None, headers: Headers = ()) -> None:

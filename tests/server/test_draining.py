@@ -12,8 +12,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from editcritic.v1 import critic_pb2 as pb
-from tests.server.speaking import Stream, refusal
-from tests.server.test_stream import GatedCritic, wait_until
+from tests.server.gated import GatedCritic
+from tests.server.speaking import Stream, refusal, wait_until
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE.value[0]
 

@@ -20,9 +20,9 @@ import pytest
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import critic_pb2_grpc
 from editcritic.v1.images import encode_mask, raw_image
+from tests.server.gated import GatedCritic
 from tests.server.proxies import SlowProxy
-from tests.server.speaking import Stream, refusal
-from tests.server.test_stream import GatedCritic, wait_until
+from tests.server.speaking import Stream, refusal, wait_until
 
 MakeCandidate = Callable[..., pb.Candidate]
 OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]

@@ -1,5 +1,5 @@
 # The README's two commands, and more. Each starts from nothing: it makes .venv, installs, and runs.
-.PHONY: audit comfyui-examples demo e2e-comfyui e2e-gimp e2e-krita e2e-studio fuzz test test-ray
+.PHONY: audit comfyui-examples demo e2e-comfyui e2e-gimp e2e-krita e2e-studio fuzz studio-picture test test-ray
 
 demo:
 	@.ci/setup server,refine
@@ -31,6 +31,11 @@ audit:
 e2e-studio:
 	@.ci/setup dev,e2e
 	@EDITCRITIC_E2E_STUDIO=1 .venv/bin/python -m pytest -m studio tests/e2e/test_studio.py
+
+# docs/studio.png, from one of these journeys.
+studio-picture:
+	@.ci/setup dev,e2e
+	@EDITCRITIC_E2E_STUDIO=1 EDITCRITIC_DOCS_PICTURE=docs/studio.png .venv/bin/python -m pytest tests/e2e/test_studio.py -k reject_accept
 
 # The docker in the real Krita, on a display of its own: needs krita, python3-pyqt5, xvfb and imagemagick.
 e2e-krita:

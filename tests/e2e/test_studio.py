@@ -116,6 +116,16 @@ def opened(chromium: Any, studio: Studio) -> Iterator[Callable[..., Any]]:
     assert errors == []
 
 
+def keep_for_docs(name: str) -> None:
+    """The screenshot as the guide's picture, in few colours, where the command for it asks for one."""
+    if target := os.environ.get("EDITCRITIC_DOCS_PICTURE"):
+        with Image.open(OUT / f"{name}.png") as shot:
+            small = shot.convert("RGB").resize(
+                (shot.width * 4 // 5, shot.height * 4 // 5), Image.Resampling.LANCZOS
+            )
+            small.quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(target, optimize=True)
+
+
 def until(page: Any, condition: str) -> None:
     """Wait for a condition in the page. Playwright's own way would need the page to allow `eval`, which it does not."""
     for _ in range(WAIT_MS // 100):
@@ -208,6 +218,7 @@ def test_paint_run_watch_reject_accept_and_download(opened: Any) -> None:
     page.fill("#split", "50")
     page.check("#show-heat")
     shoot(page, "4-compare")
+    keep_for_docs("4-compare")
     # Rejected ones are kept, last.
     last = found[-1]["id"]
     finished = [card["id"] for card in found if card["state"] == "finished"]

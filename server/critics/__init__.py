@@ -1,6 +1,7 @@
 """The critics of this server, by name.
 
-To add one: a module, one line here, one test. CONTRIBUTING.md walks through it.
+To add one of ours: a module, one line here, one test (CONTRIBUTING.md). One of your own comes from a package of yours
+(docs/extending.md).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 
 from editcritic.server.critics.base import Critic
+from editcritic.server.critics.installed import installed_critics
 from editcritic.server.critics.spec import CriticSpec, check_taken, parse_members, parse_spec
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import InvalidInput, NotFound
@@ -30,8 +32,9 @@ CRITICS = {
     "image_reward": "editcritic.server.critics.published.image_reward:open_image_reward",
     "dummy": "editcritic.server.critics.dummy:DummyCritic",
 }
-"""Name -> "module:class", or a function that opens one. The first is the default."""
+"""Name -> "module:class", or a function that opens one. The first is the default; installed packages' follow."""
 DEFAULT_CRITIC = next(iter(CRITICS))
+CRITICS |= installed_critics(CRITICS)
 _ENCODER = ("device", "dtype")
 _LARGE = ("bits", "device", "dtype")
 _OPTIONS: Mapping[str, Sequence[str]] = {
@@ -46,7 +49,7 @@ _OPTIONS: Mapping[str, Sequence[str]] = {
     "faces": ("detector",),
 }
 """The critics that come without weights or wrap another, and which `LoadOptions` each takes."""
-_WITH_WEIGHTS = _OPTIONS.keys() | {"network", "ensemble", "dummy"}
+_WITHOUT_WEIGHTS = frozenset({"evidence"})
 
 
 def critic_name(spec: str) -> str:
@@ -81,7 +84,7 @@ def check_spec(spec: str) -> CriticSpec:
 
 def _check_weights(spec: CriticSpec) -> None:
     name = spec.name
-    if spec.weights and name not in _WITH_WEIGHTS:
+    if spec.weights and name in _WITHOUT_WEIGHTS:
         raise InvalidInput(f"the critic {name!r} has no weights that {spec.weights!r} could replace")
     if not spec.weights and name in _OPTIONS:
         raise InvalidInput(
@@ -95,7 +98,7 @@ def load_critic(spec: str) -> Critic:
     Weights are a folder; critics that come with none (`dual_encoder`, `multimodal` and the published judges) take
     the id of a model on a hub too, and options: `multimodal@folder?bits=4&device=cuda:1`. For `ensemble` it names
     members and weights: `ensemble@network:0.7+evidence:0.3`; for `faces` the critic that it stands beside; for `dummy`
-    the time that it takes: `dummy@4+1`.
+    the time that it takes: `dummy@4+1`. A critic of another package gets the text as its one argument.
 
     Raises:
         NotFound: there is none of that name; the message lists those there are.

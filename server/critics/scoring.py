@@ -7,6 +7,7 @@ that were scored; overall is visual quality once the edit happened at all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ __all__ = [
     "dimension_score",
     "make_scores",
     "scored",
+    "scores_are_sound",
 ]
 
 CONTROL_STDDEV: Mapping[pb.Dimension.ValueType, float] = {
@@ -130,3 +132,15 @@ def make_scores(
         prompt_alignment=alignment,
         overall=overall,
     )
+
+
+def scores_are_sound(scores: pb.Scores) -> bool:
+    """Whether every score is either a finite number in [0, 100] with a deviation, or an abstention."""
+    for _, score in scores.ListFields():
+        numbers = (score.value, score.stddev)
+        scored = score.status == pb.SCORE_STATUS_SCORED
+        if scored != score.HasField("value") or not all(map(math.isfinite, numbers)):
+            return False
+        if not 0.0 <= score.value <= 100.0 or score.stddev < 0.0:
+            return False
+    return scores.HasField("overall")

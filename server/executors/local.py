@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor as ThreadPool
 from typing import Any
 
 from editcritic.server.critics.base import Critic, CritiqueTask, DecodedEdit, Outcome
+from editcritic.server.critics.scoring import scores_are_sound
 from editcritic.server.executors.lost import is_device_lost
 from editcritic.server.executors.memory import free_device_memory, is_out_of_memory
 from editcritic.v1 import critic_pb2 as pb
@@ -95,7 +95,7 @@ class LocalExecutor:
         return [self._checked(outcome) for outcome in outcomes]
 
     def _checked(self, outcome: Outcome) -> Outcome:
-        if isinstance(outcome, EditCriticError) or _scores_are_sound(outcome.scores):
+        if isinstance(outcome, EditCriticError) or scores_are_sound(outcome.scores):
             return outcome
         incident = _incident()
         _log.error("incident %s: critic %s gave unsound scores %s", incident, self._name, outcome.scores)
@@ -108,18 +108,6 @@ class LocalExecutor:
 
 def _halves(tasks: Sequence[CritiqueTask]) -> list[Sequence[CritiqueTask]]:
     return [tasks[: len(tasks) // 2], tasks[len(tasks) // 2 :]]
-
-
-def _scores_are_sound(scores: pb.Scores) -> bool:
-    """Whether every score is either a finite number in [0, 100] with a deviation, or an abstention."""
-    for _, score in scores.ListFields():
-        numbers = (score.value, score.stddev)
-        scored = score.status == pb.SCORE_STATUS_SCORED
-        if scored != score.HasField("value") or not all(map(math.isfinite, numbers)):
-            return False
-        if not 0.0 <= score.value <= 100.0 or score.stddev < 0.0:
-            return False
-    return scores.HasField("overall")
 
 
 def _as_outcome(error: Exception, critic: Critic) -> EditCriticError:

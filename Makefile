@@ -1,5 +1,5 @@
 # The README's two commands, and more. Each starts from nothing: it makes .venv, installs, and runs.
-.PHONY: audit comfyui-examples demo e2e-comfyui e2e-gimp e2e-krita e2e-studio fuzz studio-picture test test-ray
+.PHONY: api audit comfyui-examples demo e2e-comfyui e2e-gimp e2e-krita e2e-studio fuzz gallery report-picture studio-picture test test-ray
 
 demo:
 	@.ci/setup server,refine
@@ -14,6 +14,20 @@ test:
 test-ray:
 	@.ci/setup dev
 	@EDITCRITIC_TESTS_LONG=1 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m ray tests/server
+
+# docs/gallery.md and its pictures: ten edits, carried out; minutes.
+gallery:
+	@.ci/setup server,refine
+	@.venv/bin/python -m editcritic.plugin.gallery
+
+# docs/report.jpg: the report of the demo, in Chromium (CHROMIUM).
+report-picture: demo
+	@.venv/bin/python -m tests.e2e.report_picture demo-out/report.html docs/report.jpg
+
+# The API reference as HTML, into api-out/.
+api:
+	@.ci/setup server,refine,docs
+	@.ci/api
 
 # Mutated pictures, requests and streams against the code that reads them; what reaches new code is kept.
 COUNT ?= 10000

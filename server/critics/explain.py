@@ -69,6 +69,9 @@ def figure_words(measured: pb.Measurement) -> str:
     if not measured.HasField("reference"):
         return words
     usual = _quantity(measured.reference, measured.unit)
+    if abs(measured.value) <= abs(measured.reference):
+        # What was seen is not what was measured, and the sentence must not claim that it is.
+        return f"seen rather than measured: {words}, and the photo itself has {usual}"
     return f"{words} where the photo itself has {usual}"
 
 
@@ -93,7 +96,8 @@ def summarise(defects: Sequence[pb.Defect], checked: Sequence[str], unjudged: Se
     """
     parts = [_capital(defect.explanation) + "." for defect in defects]
     if not defects and checked:
-        parts = [f"No fault found: {_join(checked)} are within what the photo itself shows elsewhere."]
+        verb = "is" if len(checked) == 1 else "are"
+        parts = [f"No fault found: {_join(checked)} {verb} within what the photo itself shows elsewhere."]
     return " ".join([*parts, *unjudged])
 
 

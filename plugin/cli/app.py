@@ -7,6 +7,7 @@ from importlib import metadata
 import typer
 
 from editcritic.plugin.cli.bench import bench_critic, bench_engine, bench_loop, bench_models, bench_quality
+from editcritic.plugin.cli.bench_client import bench_client
 from editcritic.plugin.cli.bench_repairs import bench_repairs
 from editcritic.plugin.cli.bench_serve import bench_serve
 from editcritic.plugin.cli.console import stdout
@@ -56,6 +57,7 @@ _bench = typer.Typer(
     help="Measure speed, serving, prompt-following, and what repairs, the loop and sampling options are worth.",
     no_args_is_help=True,
 )
+_bench.command("client")(bench_client)
 _bench.command("critic")(bench_critic)
 _bench.command("engine")(bench_engine)
 _bench.command("loop")(bench_loop)

@@ -613,6 +613,8 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """NOT_FOUND: the server does not keep the edit that `edit_ref` names; send the whole edit."""
     ERROR_REASON_STORAGE_FULL: _ErrorReason.ValueType  # 31
     """RESOURCE_EXHAUSTED with RetryInfo: the server's disk has no room for what it must keep; nothing was kept."""
+    ERROR_REASON_ENGINE_UNAVAILABLE: _ErrorReason.ValueType  # 32
+    """UNAVAILABLE with RetryInfo: no process of the engine answers; what was done of the edit is kept, resume it."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a request was refused or failed: the reason of google.rpc.ErrorInfo, with its usual code."""
@@ -681,6 +683,8 @@ ERROR_REASON_EDIT_NOT_KEPT: ErrorReason.ValueType  # 30
 """NOT_FOUND: the server does not keep the edit that `edit_ref` names; send the whole edit."""
 ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 31
 """RESOURCE_EXHAUSTED with RetryInfo: the server's disk has no room for what it must keep; nothing was kept."""
+ERROR_REASON_ENGINE_UNAVAILABLE: ErrorReason.ValueType  # 32
+"""UNAVAILABLE with RetryInfo: no process of the engine answers; what was done of the edit is kept, resume it."""
 global___ErrorReason = ErrorReason
 
 @typing_extensions.final

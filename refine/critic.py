@@ -25,5 +25,5 @@ class EditJudge(Protocol):
 class Critic(Protocol):
     """Whatever judges: a server, or a critic in this process. `plugin` has both; tests have their own."""
 
-    def open(self, edit: pb.Edit) -> AbstractContextManager[EditJudge]:
+    def open(self, edit: pb.Edit, /) -> AbstractContextManager[EditJudge]:
         """Open an edit for as long as the block. Raises: EditCriticError when it is refused."""

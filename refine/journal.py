@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from editcritic.refine.preview_table import Group
 from editcritic.v1 import critic_pb2 as pb
@@ -19,7 +20,7 @@ from editcritic.v1 import refine_pb2
 from editcritic.v1.errors import InvalidInput, NotFound
 from editcritic.v1.storage import telling_of_full_disks
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "RunJournal"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS edits (
@@ -46,6 +47,25 @@ CREATE TABLE IF NOT EXISTS preview_groups (
 _MAX_PAGE = 1000
 _PAGE_TOKEN = re.compile(r"[0-9]{1,12}")
 _MAX_GROUPS = 400
+
+
+class RunJournal(Protocol):
+    """The journal as a run sees it, wherever the file is."""
+
+    def begin(self, edit_id: str, request: refine_pb2.RefineRequest, /) -> None:
+        """As `Journal.begin`."""
+
+    def append(self, edit_id: str, event: refine_pb2.RefineResponse, /) -> None:
+        """As `Journal.append`."""
+
+    def events(self, edit_id: str, /) -> list[refine_pb2.RefineResponse]:
+        """As `Journal.events`."""
+
+    def keep_previews(self, edit_id: str, learned_by: str, group: Group, /) -> None:
+        """As `Journal.keep_previews`."""
+
+    def previews(self, learned_by: str, /) -> list[Group]:
+        """As `Journal.previews`."""
 
 
 class Journal:

@@ -6,7 +6,7 @@ import json
 from functools import cache
 from pathlib import Path
 
-from editcritic.refine.journal import Journal
+from editcritic.refine.journal import RunJournal
 from editcritic.refine.preview_table import PRIOR, PreviewTable, Rung, fit_table
 from editcritic.refine.risk import with_audited_risk
 from editcritic.v1 import critic_pb2 as pb
@@ -23,7 +23,7 @@ def pairing(engine: refine_pb2.EngineInfo, critic: pb.CriticIdentity) -> str:
     return " | ".join(parts)
 
 
-def known_table(name: str, journal: Journal | None) -> PreviewTable:
+def known_table(name: str, journal: RunJournal | None) -> PreviewTable:
     """The table of a pairing: the one that ships with the package or the cautious prior, and what the journal adds."""
     prior = _measured().get(name, PRIOR)
     if journal is None:

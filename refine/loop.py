@@ -19,7 +19,7 @@ from editcritic.refine.acceptance import is_worse, lower_bound, scored
 from editcritic.refine.critic import Critic, EditJudge
 from editcritic.refine.diagnosis import Diagnosis
 from editcritic.refine.engine import Engine
-from editcritic.refine.journal import Journal
+from editcritic.refine.journal import RunJournal
 from editcritic.refine.known_previews import known_table, pairing
 from editcritic.refine.mending import Mending
 from editcritic.refine.preview_table import Group, PreviewTable, table_from_message
@@ -56,7 +56,7 @@ class Refinement:
         engine: Engine,
         critic: Critic,
         request: refine_pb2.RefineRequest,
-        journal: Journal | None = None,
+        journal: RunJournal | None = None,
         acceptance: Critic | None = None,
         rewriter: Rewriter | None = None,
         diagnosis: Diagnosis | None = None,

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from editcritic.refine.journal import Journal
+from editcritic.refine.journal import RunJournal
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
 from editcritic.v1.errors import EditCriticError, ServerFault, ServerUnavailable
@@ -30,7 +30,7 @@ class Recorder:
         edit_id: name of the edit. journal: where events are kept; None keeps none.
     """
 
-    def __init__(self, edit_id: str, journal: Journal | None = None) -> None:
+    def __init__(self, edit_id: str, journal: RunJournal | None = None) -> None:
         self.edit_id, self._journal = edit_id, journal
         self._past: deque[Event] = deque(journal.events(edit_id) if journal else [])
         self._sequence = 0

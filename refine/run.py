@@ -13,7 +13,7 @@ from google.rpc.status_pb2 import Status
 from numpy.typing import NDArray
 
 from editcritic.refine.engine import Engine
-from editcritic.refine.journal import Journal
+from editcritic.refine.journal import RunJournal
 from editcritic.refine.quality_options import QualityOptions, quality_options
 from editcritic.refine.recorder import Event, Recorder
 from editcritic.v1 import critic_pb2 as pb
@@ -63,7 +63,7 @@ class Run:
         cannot paint as it is asked to.
     """
 
-    def __init__(self, engine: Engine, request: refine_pb2.RefineRequest, journal: Journal | None) -> None:
+    def __init__(self, engine: Engine, request: refine_pb2.RefineRequest, journal: RunJournal | None) -> None:
         self.engine, self.request, self.edit = engine, request, request.edit
         (quality_options(request.sampling) or QualityOptions()).checked(engine.capabilities)
         self.source = decode_image(request.edit.source)

@@ -103,6 +103,8 @@ class Hosts:
         edits: that are open or were lately. critiques: those of the last while.
         observer: told of every candidate and every batch.
         tell_health: told a critic's name and whether new edits may go to it, whenever that changes.
+        cluster: where critics are deployed, with the executor "ray"; engines may be too.
+        also_load: what else is to be loaded with the critics, after them.
         lost: set once a device broke for good, after which the process can only be started anew.
     """
 
@@ -110,6 +112,7 @@ class Hosts:
         self.settings = settings
         self.observer = Observers()
         self.lost = asyncio.Event()
+        self.also_load: list[Callable[[], Awaitable[None]]] = []
         self.tell_health: Callable[[str, bool], Awaitable[None]] = _tell_nobody
         self.admission = Admission(settings.max_queued, settings.max_queued_bytes)
         self.devices = Devices(settings.workers)
@@ -123,7 +126,7 @@ class Hosts:
         self._waiting = {critic_name(spec) for spec in settings.critics}
         self._leaving: dict[CriticHost, asyncio.Task[None]] = {}
         self._load_count = 0
-        self._cluster = _cluster(settings)
+        self.cluster = _cluster(settings)
         self._telling: set[asyncio.Future[None]] = set()
 
     async def load(self) -> None:
@@ -133,8 +136,8 @@ class Hosts:
             SettingsError: the cluster that they are to run in is not there.
         """
         await self.decode(self.decoder.start)
-        if self._cluster is not None:
-            await self._cluster.connect()
+        if self.cluster is not None:
+            await self.cluster.connect()
         for spec in self.settings.critics:
             try:
                 await self.offer(spec)
@@ -142,6 +145,8 @@ class Hosts:
                 _log.error("the critic %r could not be loaded: %s", spec, error.message)
             except Exception:
                 _log.exception("the critic %r could not be loaded", spec)
+        for load in self.also_load:
+            await load()
 
     async def offer(self, spec: str) -> CriticHost:
         """Load a critic and warm it; then new edits go to it, and one of the same name finishes what it has and leaves.
@@ -202,8 +207,8 @@ class Hosts:
             task.cancel()
         for host in (*self._by_name.values(), *self._leaving):
             await host.close()
-        if self._cluster is not None:
-            await self._cluster.close()
+        if self.cluster is not None:
+            await self.cluster.close()
         for pool in (self._decoding, *self._judging.values()):
             pool.shutdown(wait=False, cancel_futures=True)
         self.decoder.close()
@@ -250,8 +255,8 @@ class Hosts:
         )
 
     async def _loaded(self, spec: str) -> CriticHost:
-        if self._cluster is not None:
-            remote = await self._cluster.open(spec)
+        if self.cluster is not None:
+            remote = await self.cluster.open(spec)
             remote.info.state = pb.CRITIC_STATE_AWAKE
             places = Device(remote.places)
             return self._host(spec, remote.info, remote.executor, places, let_go=remote.let_go)

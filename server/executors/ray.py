@@ -23,11 +23,12 @@ from editcritic.server.executors.ray_wire import RemoteEdit, SentTask, error_of,
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import Cancelled, EditCriticError, Overloaded, ServerFault, ServerUnavailable
 
-__all__ = ["RayExecutor"]
+__all__ = ["DIED", "RayExecutor"]
 
 _log = logging.getLogger(__name__)
 
-_DIED = (RayActorError, WorkerCrashedError, NodeDiedError, ReplicaUnavailableError)
+DIED = (RayActorError, WorkerCrashedError, NodeDiedError, ReplicaUnavailableError)
+"""What tells that a replica died, whatever it was asked."""
 # A candidate that kills whoever judges it must not go through all replicas.
 _LIVES = 3
 _PAUSE_S = 0.05
@@ -80,7 +81,7 @@ class RayExecutor:
         held = {task.prepared.key: [task.prepared.held] for task in tasks}
         try:
             outcomes = understood(sent, await self._call(is_cancelled, "critique", sent, held))
-        except _DIED as error:
+        except DIED as error:
             _log.warning("a replica of the critic %s died: %s", self._critic, type(error).__name__)
             return await self._again(tasks, is_cancelled, lives - 1)
         except EditCriticError as error:
@@ -105,7 +106,7 @@ class RayExecutor:
         for _ in range(_LIVES):
             try:
                 return await self._call(_never, method, *args)
-            except _DIED:
+            except DIED:
                 await asyncio.sleep(_PAUSE_S)
             except (RayError, RayServeException) as error:
                 raise self._fault(error) from None

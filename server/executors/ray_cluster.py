@@ -1,4 +1,4 @@
-"""Deployments of critics in a Ray cluster: started for this server alone, or shared with other fronts."""
+"""Deployments of critics and engines in a Ray cluster: started for this server alone, or shared with other fronts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
 from editcritic.server.critics import critic_name
 from editcritic.server.executors.ray_settings import RaySettings
@@ -25,7 +25,16 @@ from editcritic.server.settings import ServerSettings, SettingsError
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import ServerFault
 
-__all__ = ["RayCluster", "RemoteCritic", "application_name", "deployment_fingerprint", "deployment_options"]
+__all__ = [
+    "Deployment",
+    "RayCluster",
+    "RemoteCritic",
+    "application_name",
+    "deployment_fingerprint",
+    "deployment_options",
+]
+
+_Told = TypeVar("_Told")
 
 _log = logging.getLogger(__name__)
 _LOOK_EVERY_S = 0.1
@@ -48,6 +57,21 @@ class RemoteCritic:
     executor: Any
     places: int
     let_go: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, eq=False)
+class Deployment:
+    """What is to be deployed.
+
+    Attributes:
+        name: of its application, the same for every front that means the same.
+        own: its settings.
+        bind: makes the application; its replicas have to be told `deployment_fingerprint(own)`, and tell it again.
+    """
+
+    name: str
+    own: RaySettings
+    bind: Callable[[], Any]
 
 
 class RayCluster:
@@ -96,17 +120,39 @@ class RayCluster:
         from editcritic.server.executors.ray import RayExecutor
 
         own, name = self._ray.of(critic_name(spec)), application_name(spec)
+        wanted = Deployment(name, own, partial(self._application, spec, own))
+        handle, info = await self.join(
+            wanted, lambda handle: RayExecutor(handle, critic_name(spec)).description()
+        )
+        executor = RayExecutor(handle, critic_name(spec))
+        return RemoteCritic(info, executor, own.most_batches, partial(self._leave, name))
+
+    async def join(
+        self, wanted: Deployment, describe: Callable[[Any], Awaitable[tuple[_Told, str]]]
+    ) -> tuple[Any, _Told]:
+        """Deploy, or bring the deployment that is there to the settings; return when a replica serves.
+
+        Args:
+            wanted: what is to be there.
+            describe: asks a replica, by the handle, who it is and for its deployment's fingerprint.
+
+        Returns:
+            The deployment's handle, and who its replicas are.
+
+        Raises:
+            ServerFault: no replica could be started in time; the log says why.
+        """
+        name = wanted.name
         async with self._one_at_a_time:
-            handle = await asyncio.to_thread(self._joined, name, spec, own)
-            executor = RayExecutor(handle, critic_name(spec))
-            info, described = await executor.description()
-            if described != deployment_fingerprint(own):
+            handle = await asyncio.to_thread(self._joined, wanted)
+            told, described = await describe(handle)
+            if described != deployment_fingerprint(wanted.own):
                 # Replaced one by one, so that other fronts are served meanwhile.
                 _log.warning("the deployment %s has other settings or another version; it is replaced", name)
-                await asyncio.to_thread(self._deploy, name, spec, own)
-                info, _ = await executor.description()
+                await asyncio.to_thread(self._deploy, wanted)
+                told, _ = await describe(handle)
             self._users[name] += 1
-        return RemoteCritic(info, executor, own.most_batches, partial(self._leave, name))
+        return handle, told
 
     async def close(self) -> None:
         """Leave the cluster; one that was started for this server ends, with all of its processes."""
@@ -153,25 +199,25 @@ class RayCluster:
 
                 await asyncio.to_thread(serve.delete, name)
 
-    def _joined(self, name: str, spec: str, own: RaySettings) -> Any:
+    def _joined(self, wanted: Deployment) -> Any:
         from ray import serve
 
-        while _status(name) == "DELETING":
+        while _status(wanted.name) == "DELETING":
             time.sleep(_LOOK_EVERY_S)
-        if _status(name) in ("", "DEPLOY_FAILED"):
-            self._deploy(name, spec, own)
+        if _status(wanted.name) in ("", "DEPLOY_FAILED"):
+            self._deploy(wanted)
         else:
-            _wait_until_it_runs(name, own.start_timeout_s)
-        return serve.get_app_handle(name)
+            _wait_until_it_runs(wanted.name, wanted.own.start_timeout_s)
+        return serve.get_app_handle(wanted.name)
 
-    def _deploy(self, name: str, spec: str, own: RaySettings) -> None:
+    def _deploy(self, wanted: Deployment) -> None:
         from ray import serve
 
-        target = serve.RunTarget(self._application(spec, own), name=name, route_prefix=None)
+        target = serve.RunTarget(wanted.bind(), name=wanted.name, route_prefix=None)
         serve.run_many(
             [target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False
         )
-        _wait_until_it_runs(name, own.start_timeout_s)
+        _wait_until_it_runs(wanted.name, wanted.own.start_timeout_s)
 
     def _application(self, spec: str, own: RaySettings) -> Any:
         from ray import serve

@@ -53,9 +53,28 @@ def test_a_critic_may_have_settings_of_its_own() -> None:
     assert network.most_batches == 4 * network.max_ongoing
 
 
+def test_an_engine_has_one_run_in_a_process_unless_told_otherwise() -> None:
+    found = settings(
+        "--executor=ray",
+        "--ray-replicas=2",
+        "--ray-max-ongoing=3",
+        "--ray-per-engine=tabletop?replica_gpus=0.5&max_replicas=4,owner/model?max_ongoing=2",
+        "--ray-per-critic=tabletop?replicas=7",
+    ).ray
+    tabletop, model, other = (found.of_engine(name) for name in ("tabletop", "owner/model", "dummy"))
+    assert (tabletop.replicas, tabletop.max_replicas, tabletop.replica_gpus) == (2, 4, 0.5)
+    assert (tabletop.max_ongoing, model.max_ongoing, other.max_ongoing) == (1, 2, 1)
+    assert (tabletop.most_batches, other.most_batches) == (4, 2)
+    assert deployment_options(tabletop)["ray_actor_options"] == {"num_cpus": 1.0, "num_gpus": 0.5}
+    assert found.of("network").max_ongoing == 3
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
+        (["--ray-per-engine=tabletop"], "ray.per_engine has 'tabletop'"),
+        (["--ray-per-engine=tabletop?gpus=1"], "replica_gpus"),
+        (["--ray-per-engine=tabletop?replicas=2&max_replicas=1"], "ray.max_replicas"),
         (["--ray-per-critic=network"], "NAME\\?SETTING=NUMBER"),
         (["--ray-per-critic=network?gpus=1"], "replica_gpus"),
         (["--ray-per-critic=network?replicas=two"], "network\\?replicas=two"),

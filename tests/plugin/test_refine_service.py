@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from editcritic.plugin import refine_service
-from editcritic.plugin.refine_service import RefineService
+from editcritic.plugin import local_runs
+from editcritic.plugin.local_runs import LocalEngines
 from editcritic.refine.engine import Engine, load_engine
 from editcritic.server.hosting import Hosts
 from editcritic.server.settings import ServerSettings
@@ -20,9 +20,9 @@ def test_an_engine_takes_the_place_that_a_critic_would_have(monkeypatch: pytest.
         opened.update(options)
         return load_engine(name)
 
-    monkeypatch.setattr(refine_service, "load_engine", opening)
+    monkeypatch.setattr(local_runs, "load_engine", opening)
     hosts, journal = Hosts(ServerSettings(critics=("dummy",), workers=1)), None
-    RefineService(hosts, ["dummy"], journal)._engine("dummy")  # type: ignore[arg-type]
+    LocalEngines(hosts, ["dummy"], journal).engine("dummy")  # type: ignore[arg-type]
     device = hosts.devices.device("cpu")
     with opened["shared"]("cpu"):
         assert not device.is_free

@@ -74,7 +74,12 @@ def _start(folder: str) -> None:
 
 def replicas_of(spec: str) -> list[psutil.Process]:
     """The processes of a critic that this process's Ray runs."""
-    title = f"ServeReplica:{application_name(spec)}"
+    return processes_of(application_name(spec))
+
+
+def processes_of(application: str) -> list[psutil.Process]:
+    """The processes of an application's replicas."""
+    title = f"ServeReplica:{application}"
     running = psutil.Process().children(recursive=True)
     return [process for process in running if title in _command(process)]
 

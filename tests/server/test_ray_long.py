@@ -24,7 +24,7 @@ import psutil
 import pytest
 
 from editcritic.v1 import critic_pb2 as pb
-from editcritic.v1 import critic_pb2_grpc
+from editcritic.v1 import critic_pb2_grpc, refine_pb2, refine_pb2_grpc
 from tests.conftest import ServerFactory
 from tests.server.conformance.crowds import BATCHED, MakeCandidate, call, check_numbers, crowd
 from tests.server.conformance.staged import Stage
@@ -151,22 +151,39 @@ def test_one_command_starts_it_all_and_its_end_ends_it_all(
     file.write_text(
         'executor = "ray"\ncritics = ["dummy"]\nport = 0\nverdicts = ""\n'
         f"[ray]\nreplicas = 2\nreplica_cpus = 0.1\nobject_store_bytes = {STORE_BYTES}\n"
+        'per_engine = ["dummy?replicas=1"]\n'
     )
     folder = tempfile.mkdtemp(prefix="ec-ray-", dir="/tmp")
     environment = {**os.environ, "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_TMPDIR": folder}
     command = [sys.executable, "-c", "from editcritic.plugin.cli import main; main()", "serve"]
     server = subprocess.Popen(
-        [*command, "--config", str(file)], env=environment, stderr=subprocess.PIPE, text=True
+        [
+            *command,
+            "--config",
+            str(file),
+            "--engine",
+            "dummy",
+            "--journal",
+            str(tmp_path / "journal.sqlite3"),
+        ],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert server.stderr
     try:
         address = next(line.split()[3] for line in server.stderr if line.startswith("editcritic listens"))
         family = psutil.Process(server.pid).children(recursive=True)
-        assert sum("ServeReplica" in " ".join(each.cmdline()) for each in family) == 2
+        titles = [" ".join(each.cmdline()) for each in family]
+        assert sum("ServeReplica:editcritic-dummy" in title for title in titles) == 2
+        assert sum("ServeReplica:editcritic-engine-dummy" in title for title in titles) == 1
         with grpc.insecure_channel(address) as channel:
             stub = critic_pb2_grpc.CriticServiceStub(channel)
             request = pb.CritiqueRequest(edit=edit, candidate=make_candidate("a", 204))
             assert stub.Critique(request, timeout=60).critique.scores.overall.value == pytest.approx(80)
+            wanted = refine_pb2.RefineRequest(edit=edit)
+            events = list(refine_pb2_grpc.RefineServiceStub(channel).Refine(wanted, timeout=60))
+            assert events[-1].HasField("result")
         server.send_signal(signal.SIGTERM)
         _, told = server.communicate(timeout=60)
         assert server.returncode == 0, told

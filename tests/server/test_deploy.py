@@ -97,6 +97,7 @@ def test_the_file_of_settings_for_scale_out_is_one() -> None:
     assert settings.executor == "ray"
     assert settings.ray.of("network").replicas == 2
     assert settings.ray.of("evidence").replicas == 1
+    assert settings.ray.of_engine("tabletop").replicas == 1
 
 
 def objects(file: str) -> list[dict[str, Any]]:
@@ -113,6 +114,7 @@ def test_the_fronts_of_kubernetes_are_nodes_of_its_ray_cluster(tmp_path: Path) -
     add_flags(parser)
     settings = read_configuration(parser.parse_args([f"--config={file}"]), {}).settings()
     assert (settings.executor, settings.ray.address) == ("ray", "auto")
+    assert settings.ray.of_engine("tabletop").replica_gpus == 0.5
 
     cluster, pod = by_kind["RayCluster"], by_kind["Deployment"]["spec"]["template"]["spec"]
     (front,) = pod["containers"]

@@ -1,8 +1,9 @@
 """Says which solid of which colour it sees inside a mask, from the picture alone.
 
-A small classifier of its own. It learned from true renderings over photographs (`train.py`), has never seen an output
-of the engine, and is told nothing of the prompt, the seed or the scene. Its own accuracy on true renderings over other
-photographs stands beside every figure that rests on it.
+A small classifier of its own. It learned from true renderings over photographs (`train.py`), some of them painted again
+by the engine (`repainted.py`); it has never seen a plain answer of the engine nor anything of a critic, and is told
+nothing of the prompt, the seed or the scene. Its own accuracy on true renderings over other photographs stands beside
+every figure that rests on it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Train the oracle on true renderings over photographs: `python -m editcritic.plugin.oracle.train --images DIR`."""
+"""Train the oracle on true renderings over photographs: `python -m editcritic.plugin.oracle.train --images DIR`.
+
+With `--repainted DIR` half of what it sees are renderings that the engine painted again (`repainted.py`), so that the
+engine's texture does not make another solid of what it shows.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +15,24 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from editcritic.plugin.oracle.repainted import sight_of
 from editcritic.plugin.oracle.sight import HUES, NAMES, SIDE, WEIGHTS, network, view
 from editcritic.refine.tabletop.photos import read_photos
 from editcritic.refine.tabletop.words import THINGS
 from editcritic.refine.tabletop.world import draw_scene
+from editcritic.server.training.alignment import Example
+from editcritic.server.training.named_answers import read_named
 
 __all__ = ["main", "train"]
 
 _RATE, _FIRST, _POOL, _FRESH, _BATCH = 2e-3, 2000, 24_000, 32, 128
+_RATE_GOING_ON = 6e-4
+Drawn = tuple[NDArray[np.float32], int, int]
 
 
-def _example(photos: list[Image.Image], rng: np.random.Generator) -> tuple[NDArray[np.float32], int, int]:
+def _example(photos: list[Image.Image], rng: np.random.Generator) -> Drawn:
     scene = draw_scene(photos[int(rng.integers(len(photos)))], rng)
     picture = (scene.target * 255).round().astype(np.uint8)
     if rng.random() < 0.5:
@@ -39,13 +48,36 @@ def _example(photos: list[Image.Image], rng: np.random.Generator) -> tuple[NDArr
     return noisy, THINGS.index(scene.thing.shape), HUES.index(scene.thing.colour)
 
 
-def train(images: Path, minutes: float, out: Path) -> None:
-    """Learn from renderings until the time is up; writes float16 weights."""
+def _repainted(example: Example, rng: np.random.Generator) -> Drawn:
+    """A repainted rendering, mirrored half of the time and cut a little off its place."""
+    picture, mask = example.image, example.mask > 0
+    if rng.random() < 0.5:
+        picture, mask = picture[:, ::-1].copy(), mask[:, ::-1].copy()
+    down, right = rng.integers(-2, 3, 2)
+    seen = view(picture, np.roll(mask, (down, right), (0, 1)))
+    noisy = seen + rng.normal(0, rng.uniform(0, 0.04), seen.shape).astype(np.float32)
+    sight = sight_of(example)
+    hue = -1 if sight.colour is None else HUES.index(sight.colour)
+    return noisy, NAMES.index(sight.shape), hue
+
+
+def train(
+    images: Path, minutes: float, out: Path, repainted: Path | None = None, start_from: Path | None = None
+) -> None:
+    """Learn from renderings until the time is up; writes float16 weights.
+
+    repainted: a folder of `repaint`, of which half of every batch is drawn. start_from: weights to go on from.
+    """
     torch.manual_seed(1)
     torch.set_num_threads(1)
     rng, photos = np.random.default_rng(77), read_photos(images)
-    net = network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.AdamW(net.parameters(), lr=_RATE, weight_decay=0.03)
+    painted = read_named(repainted) if repainted is not None else []
+    net, rate = network(), _RATE
+    if start_from is not None:
+        net.load_state_dict({k: v.float() for k, v in load_file(start_from).items()}, strict=False)
+        rate = _RATE_GOING_ON
+    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimiser = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=0.03)
     start, pool, step = time.monotonic(), [_example(photos, rng) for _ in range(_FIRST)], 0
     while (share := (time.monotonic() - start) / (60 * minutes)) < 1:
         for place in range(step * _FRESH, (step + 1) * _FRESH):
@@ -53,7 +85,9 @@ def train(images: Path, minutes: float, out: Path) -> None:
                 pool.append(_example(photos, rng))
             else:
                 pool[place % _POOL] = _example(photos, rng)
-        chosen = [pool[i] for i in rng.integers(0, len(pool), _BATCH)]
+        share_painted = _BATCH // 2 if painted else 0
+        chosen = [pool[i] for i in rng.integers(0, len(pool), _BATCH - share_painted)]
+        chosen += [_repainted(painted[i], rng) for i in rng.integers(0, max(1, len(painted)), share_painted)]
         pictures = torch.from_numpy(np.stack([c[0] for c in chosen]))
         shapes, colours = (torch.tensor([c[k] for c in chosen]) for k in (1, 2))
         with torch.autocast("cpu", torch.bfloat16):
@@ -61,7 +95,7 @@ def train(images: Path, minutes: float, out: Path) -> None:
         loss = F.cross_entropy(scores[:, : len(NAMES)], shapes)
         loss = loss + F.cross_entropy(scores[:, len(NAMES) :], colours, ignore_index=-1)
         for group in optimiser.param_groups:
-            group["lr"] = _RATE * min(1, step / 100 + 0.01, 1.6 * (1.01 - share))
+            group["lr"] = rate * min(1, step / 100 + 0.01, 1.6 * (1.01 - share))
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -76,9 +110,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, required=True, help="folder of photographs (.jpg, .png)")
     parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--repainted", type=Path, help="folder of renderings that the engine painted again")
+    parser.add_argument("--from", dest="start_from", type=Path, help="weights to go on from")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     options = parser.parse_args(arguments)
-    train(options.images, options.minutes, options.out)
+    train(options.images, options.minutes, options.out, options.repainted, options.start_from)
 
 
 if __name__ == "__main__":

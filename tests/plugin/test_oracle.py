@@ -13,11 +13,13 @@ from editcritic.plugin.loop_benchmark import LoopBench, LoopMeasure, measure_loo
 from editcritic.plugin.loop_figures import figure_rows, summarise
 from editcritic.plugin.loop_plot import draw_loop_plot
 from editcritic.plugin.oracle.cases import asked_edits, oracle_accuracy
+from editcritic.plugin.oracle.repainted import repaint, repainted_accuracy, sight_of
 from editcritic.plugin.oracle.sight import Oracle, Sight, view
 from editcritic.plugin.oracle.train import main as train_oracle
 from editcritic.plugin.tabletop_benchmark import measure_engine
 from editcritic.refine.engine import load_engine
 from editcritic.refine.tabletop.words import read_prompt
+from editcritic.server.training.named_answers import read_named
 from tests.refine.critics import PlainCritic
 
 
@@ -30,6 +32,32 @@ def photos() -> list[Image.Image]:
 def test_it_names_shape_and_colour_of_true_renderings(photos: list[Image.Image]) -> None:
     # 98.6 % on a thousand; four hundred leave room for chance.
     assert oracle_accuracy(Oracle(), photos, 400, seed=3) > 0.965
+
+
+def test_renderings_that_the_engine_painted_again_keep_their_names(
+    photos: list[Image.Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import editcritic.plugin.oracle.train as training
+
+    for name, few in {"_POOL": 64, "_FIRST": 16, "_BATCH": 8}.items():
+        monkeypatch.setattr(training, name, few)
+    engine = load_engine("tabletop")
+    repaint(engine, photos, tmp_path, 4, seed=5)
+    painted = read_named(tmp_path)
+    assert len(painted) == 4
+    assert {each.image.shape[2] for each in painted} == {3}
+    kept = {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    repaint(engine, photos, tmp_path, 4, seed=5)
+    assert {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == kept
+    right = [Oracle().look(each.image, each.mask > 0) == sight_of(each) for each in painted]
+    assert repainted_accuracy(Oracle(), tmp_path) == sum(right) / 4
+    out = tmp_path / "oracle.safetensors"
+    go_on = ["--repainted", str(tmp_path), "--minutes", "0.005", "--out", str(out)]
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    photos[0].save(folder / "coffee.png")
+    train_oracle(["--images", str(folder), *go_on])
+    assert Oracle(out).look(painted[0].image, painted[0].mask > 0)
 
 
 def test_it_looks_inside_the_mask_only() -> None:

@@ -96,7 +96,7 @@ def test_a_server_that_ends_with_its_owner_says_its_address_as_json() -> None:
 
 
 def test_a_server_that_does_not_start_has_its_last_words_told() -> None:
-    program = "print('starting'); raise SystemExit('the server needs torch')"
+    program = "print('starting', flush=True); raise SystemExit('the server needs torch')"
     with pytest.raises(StartFailed, match="the server needs torch"):
         ServerProcess().start([sys.executable, "-c", program])
     with pytest.raises(StartFailed, match="cannot be started"):

@@ -349,7 +349,7 @@ def test_cancel_ends_scoring(comfy: ComfyProgram) -> None:
         graph = judging(slow, levels, critic="dummy")
         run, _ = cancelling(comfy, graph, "editcritic.critique", 2)
         assert run.ending == "execution_interrupted"
-        assert len(run.named("editcritic.critique")) < 8, "it did not wait for the other pictures"
+        assert len(run.named("editcritic.critique")) < 16, "it did not wait for the other pictures"
         graph["3"]["inputs"]["levels"] = "15,25"
         assert comfy.run(graph).ending == "execution_success", "the next run is not disturbed"
 

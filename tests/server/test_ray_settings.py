@@ -106,8 +106,10 @@ def test_without_ray_the_server_says_what_to_install(monkeypatch: pytest.MonkeyP
         RayCluster(ServerSettings(critics=("dummy",), executor="ray"))
 
 
-async def test_a_cluster_that_is_not_there_is_told_at_once() -> None:
-    pytest.importorskip("ray", reason="Ray is not installed")
+async def test_a_cluster_that_is_not_there_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+    # Other tests of this process may have a Ray of theirs, which would be used.
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"

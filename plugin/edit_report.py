@@ -196,9 +196,15 @@ def _previews(story: Story, stage: Stage) -> str:
         number = f", {overall.value:.0f}" if overall.status == pb.SCORE_STATUS_SCORED else ""
         shown.append(
             f'<figure><img alt="preview" src="{stage.picture(whole)}"><figcaption class="soft small">'
-            f"{preview.progress.fraction:.0%} denoised{number}</figcaption></figure>"
+            f"{_stage(preview)}{number}</figcaption></figure>"
         )
     return f"<h3>As it formed</h3><div class=previews>{''.join(shown)}</div>"
+
+
+def _stage(preview: refine_pb2.PreviewTaken) -> str:
+    if preview.is_draft:
+        return f"draft in {preview.progress.step} steps"
+    return f"{preview.progress.fraction:.0%} denoised"
 
 
 def _parameters(request: refine_pb2.RefineRequest, events: Sequence[refine_pb2.RefineResponse]) -> Markup:

@@ -43,6 +43,7 @@ def make_refine_request(
     acceptance: str = "",
     race: str = "",
     price: float | None = None,
+    draft: bool | None = None,
 ) -> refine_pb2.RefineRequest:
     """What is asked of the loop; zeros and None leave its defaults.
 
@@ -52,7 +53,7 @@ def make_refine_request(
         max_steps: denoising steps in all. max_seconds: time in all.
         acceptance: critic that decides whether repairs are kept; empty: the one that steers the search.
         race: how the best of the candidates is found: margin, halving or plain. price: points of score that a candidate
-        must promise for the steps of a whole one.
+        must promise for the steps of a whole one. draft: make drafts first; None where they are known to tell.
 
     Raises:
         InvalidInput: there is no such race.
@@ -79,7 +80,7 @@ def make_refine_request(
         target_score=target,
     )
     held_out = pb.CritiqueOptions(critic=acceptance) if acceptance else None
-    options = refine_pb2.RaceOptions(method=_race_method(race), price=price)
+    options = refine_pb2.RaceOptions(method=_race_method(race), price=price, draft=draft)
     return refine_pb2.RefineRequest(
         edit=edit, sampling=sampling, budget=budget, acceptance=held_out, race=options
     )

@@ -49,7 +49,11 @@ def candidate_facts(
         "scores": score_values(critique),
         "defects": [_defect(defect) for defect in critique.defects] if critique else [],
         "previews": [
-            {"fraction": preview.progress.fraction, "scores": score_values(seen)}
+            {
+                "fraction": preview.progress.fraction,
+                "is_draft": preview.is_draft,
+                "scores": score_values(seen),
+            }
             for preview, seen in story.previews
         ],
         "decisions": [_decision(decision) for decision in story.decisions],

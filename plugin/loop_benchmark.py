@@ -7,6 +7,7 @@ judges, and so do two who have no part in the search: another critic, and the or
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -155,7 +156,7 @@ class LoopMeasure:
         """One edit, by every arm."""
         bench = self._bench
         ask = partial(make_refine_request, case.source, case.mask, case.prompt, seed=1000 * number)
-        whole = self._run(ask(candidates=bench.candidates, rounds=0, race="plain"), None)
+        whole = self._run(ask(candidates=bench.candidates, rounds=0, race="plain", draft=True), None)
         loop = self._run(
             ask(
                 candidates=2 * bench.candidates,
@@ -230,20 +231,30 @@ class _Told:
     seconds: dict[str, float]
     scores: dict[str, float] = field(default_factory=dict)
     previews: dict[str, dict[float, float]] = field(default_factory=dict)
+    drafts: dict[str, float] = field(default_factory=dict)
     pictures: dict[str, refine_pb2.CandidateFinished] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        is_draft = False
         for event in self.events:
             if event.HasField("candidate_finished"):
                 self.pictures[event.candidate_finished.candidate_id] = event.candidate_finished
+            is_draft = event.preview.is_draft if event.HasField("preview") else is_draft
             overall = event.critique.scores.overall
             if event.critique.HasField("progress"):
-                seen = self.previews.setdefault(event.critique.candidate_id, {})
                 if overall.status == pb.SCORE_STATUS_SCORED:
-                    seen[round(event.critique.progress.fraction, 4)] = overall.value
+                    self._promised(event.critique, is_draft)
             elif event.HasField("critique"):
                 # The critic that steers judges first; the acceptance critic may come after it.
                 self.scores.setdefault(event.critique.candidate_id, overall.value)
+
+    def _promised(self, critique: pb.Critique, is_draft: bool) -> None:
+        overall = critique.scores.overall.value
+        if is_draft:
+            self.drafts[critique.candidate_id] = overall
+        else:
+            share = round(critique.progress.fraction, 4)
+            self.previews.setdefault(critique.candidate_id, {})[share] = overall
 
     @property
     def result(self) -> refine_pb2.RefineResult:
@@ -253,7 +264,9 @@ class _Told:
         """Who led when the race was over, and the denoising steps until then."""
         spent: dict[str, int] = {}
         for event in self.events:
-            if event.HasField("preview"):
+            if event.preview.is_draft:
+                spent[f"{event.preview.candidate_id} draft"] = event.preview.progress.step
+            elif event.HasField("preview"):
                 spent[event.preview.candidate_id] = event.preview.progress.step
             elif event.HasField("candidate_finished"):
                 spent[event.candidate_finished.candidate_id] = event.candidate_finished.evaluation_count
@@ -271,5 +284,8 @@ class _Told:
         """Previews and finals of the first answers."""
         names = [name for name in self.pictures if name.startswith("seed-")]
         return Record(
-            names, [self.previews.get(name, {}) for name in names], [self.scores[name] for name in names]
+            names,
+            [self.previews.get(name, {}) for name in names],
+            [self.scores[name] for name in names],
+            [self.drafts.get(name, math.nan) for name in names],
         )

@@ -105,9 +105,10 @@ class DummyEngine:
         negative_prompt: str = "",
         blend_mask: NDArray[Any] | None = None,
         quality: QualityOptions | None = None,
+        draft: bool = False,
     ) -> DummyCandidate:
         """Prepare one answer; see `engine.Engine.candidate`. Strength, guidance and prompts change nothing."""
-        del prompt, strength, guidance, negative_prompt
+        del prompt, strength, guidance, negative_prompt, draft
         marked, blend = edit_masks(source, mask, blend_mask)
         able = self.capabilities
         (quality or QualityOptions()).checked(able)

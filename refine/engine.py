@@ -117,6 +117,7 @@ class Engine(Protocol):
         negative_prompt: str = "",
         blend_mask: NDArray[Any] | None = None,
         quality: QualityOptions | None = None,
+        draft: bool = False,
     ) -> Candidate:
         """Prepare one answer; nothing runs until it is advanced.
 
@@ -124,6 +125,7 @@ class Engine(Protocol):
         strength in (0, 1]: how much of what is there is destroyed first. None anywhere: the engine's default.
         blend_mask: how to blend, as `mask`; made from the mask when absent.
         quality: which quality to paint; refused by engines that cannot be told (`capabilities`).
+        draft: what the seed will become has to show after few steps; an engine may take another solver for that.
         Raises: ImageError and InvalidInput for edits that cannot be carried out.
         """
 

@@ -149,7 +149,7 @@ class Journal:
 
     def keep_previews(self, edit_id: str, learned_by: str, group: Group) -> None:
         """Keep what a run in which nobody was dropped tells of previews. learned_by: engine and critic, as one name."""
-        learned = json.dumps({"previews": group.previews, "finals": group.finals})
+        learned = json.dumps(vars(group))
         with self._open() as connection:
             row = (edit_id, learned_by, learned)
             connection.execute("INSERT OR REPLACE INTO preview_groups VALUES (?, ?, ?)", row)
@@ -163,7 +163,11 @@ class Journal:
             ).fetchall()
         kept = [json.loads(row[0]) for row in rows]
         return [
-            Group({float(share): scores for share, scores in each["previews"].items()}, each["finals"])
+            Group(
+                {float(share): scores for share, scores in each["previews"].items()},
+                each["finals"],
+                each.get("drafts", ()),
+            )
             for each in kept
         ]
 

@@ -13,17 +13,19 @@ what the first seed alone gives.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 from editcritic.refine.acceptance import is_worse, lower_bound, scored
 from editcritic.refine.critic import Critic, EditJudge
 from editcritic.refine.diagnosis import Diagnosis
+from editcritic.refine.drafting import draft_steps
 from editcritic.refine.engine import Engine
 from editcritic.refine.journal import RunJournal
 from editcritic.refine.known_previews import known_table, pairing
 from editcritic.refine.mending import Mending
-from editcritic.refine.preview_table import Group, PreviewTable, table_from_message
-from editcritic.refine.race import Race
+from editcritic.refine.preview_table import PRIOR_DRAFT, Group, PreviewTable, table_from_message
+from editcritic.refine.race import Race, RaceOptions
 from editcritic.refine.recorder import Event
 from editcritic.refine.reprompt import Rewriter
 from editcritic.refine.request import race_options
@@ -110,7 +112,7 @@ class Refinement:
         seeds = {
             f"seed-{seed}": seed for seed in range(sampling.seed, sampling.seed + sampling.candidate_count)
         }
-        race = Race(list(seeds), table, race_options(run.request.race), sampling.seed)
+        race = Race(list(seeds), table, self._race_options(table), sampling.seed)
         racing = Racing(run, judge, race, seeds)
         try:
             yield from racing.steps()
@@ -122,6 +124,11 @@ class Refinement:
             run.best = max(run.made, key=lambda each: lower_bound(each.critique), default=None)
         self._learned, self._saved = racing.group(), racing.saved_steps()
         return True
+
+    def _race_options(self, table: PreviewTable) -> RaceOptions:
+        options, share = race_options(self._run.request.race), (table.draft or PRIOR_DRAFT).fraction
+        pays = draft_steps(self._run.steps_of_one, share) > 0
+        return options if pays else replace(options, draft=False)
 
     def _select(self, judge: EditJudge, other: EditJudge, mending: Mending) -> Steps:
         """Name the leader, and let the acceptance critic see it and the plain answer."""

@@ -24,6 +24,7 @@ from editcritic.refine.geometry import Frame, composite, plan_frame
 from editcritic.refine.loading import open_pipeline
 from editcritic.refine.masks import edit_masks
 from editcritic.refine.quality_options import QualityOptions
+from editcritic.refine.solvers import draft_scheduler, own_scheduler
 from editcritic.refine.steering import DifferentiableCritic, Layer, steer
 from editcritic.refine.suspended import State, SuspendedCall, advance_together
 from editcritic.refine.turns import SharedDevice, Turns
@@ -81,10 +82,10 @@ def _gated(pipeline: Any, places: int) -> Gate:
     return gate
 
 
-def _private(pipeline: Any) -> Any:
-    """A copy that shares all modules but has a scheduler of its own: schedulers keep state between steps."""
+def _private(pipeline: Any, draft: bool) -> Any:
+    """A copy that shares all modules but has a scheduler of its own."""
     twin = copy.copy(pipeline)
-    twin.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
+    twin.scheduler = (draft_scheduler if draft else own_scheduler)(pipeline.scheduler)
     twin.set_progress_bar_config(disable=True)
     return twin
 
@@ -215,6 +216,7 @@ class DiffusersEngine:
         negative_prompt: str = "",
         blend_mask: NDArray[Any] | None = None,
         quality: QualityOptions | None = None,
+        draft: bool = False,
     ) -> DiffusersCandidate:
         """Prepare one answer to an edit; see `engine.Engine.candidate`."""
         marked, blend = edit_masks(source, mask, blend_mask)
@@ -228,7 +230,7 @@ class DiffusersEngine:
         arguments |= self._pictures(frame, frame.cut(source, reach), work_mask, seed) | self.asked_quality(
             wish
         )
-        private = _private(self.pipeline)
+        private = _private(self.pipeline, draft)
         watch = StepWatch(private.scheduler)
         if wish.critic_guidance > 0:
             score = self._climbable(source, (marked, blend), frame)

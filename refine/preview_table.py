@@ -9,7 +9,7 @@ shift moves all candidates alike.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from editcritic.v1 import refine_pb2
 
 __all__ = [
     "PRIOR",
+    "PRIOR_DRAFT",
     "Group",
     "PreviewTable",
     "Rung",
@@ -63,10 +64,12 @@ class Group:
     Attributes:
         previews: by share of the steps, as many scores as candidates, 0..100; NaN where the critic abstained.
         finals: the candidates' final scores, 0..100.
+        drafts: scores of their drafts, likewise; empty where none were made.
     """
 
     previews: Mapping[float, Sequence[float]]
     finals: Sequence[float]
+    drafts: Sequence[float] = field(default=())
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,14 @@ class PreviewTable:
     """The rungs, rising in fraction, the first at 0.
 
     group_count: edits that it was learned from. risk_scale: what a stated chance of ending as the best is multiplied by
-    to be what audits found; see `risk.with_audited_risk`.
+    to be what audits found; see `risk.with_audited_risk`. draft: the row of a draft, whose fraction is its share of the
+    steps; None where nobody knows what drafts tell.
     """
 
     rungs: tuple[Rung, ...]
     group_count: int = 0
     risk_scale: float = 1.0
+    draft: Rung | None = None
 
     def at(self, fraction: float) -> Rung:
         """The row of the last rung that lies at or before `fraction`."""
@@ -88,14 +93,21 @@ class PreviewTable:
     def to_message(self) -> refine_pb2.PreviewTable:
         """The table as a message, so that a run can be repeated with it."""
         rungs = [refine_pb2.PreviewRung(**vars(rung)) for rung in self.rungs]
-        return refine_pb2.PreviewTable(rungs=rungs, group_count=self.group_count, risk_scale=self.risk_scale)
+        draft = refine_pb2.PreviewRung(**vars(self.draft)) if self.draft is not None else None
+        return refine_pb2.PreviewTable(
+            rungs=rungs, group_count=self.group_count, risk_scale=self.risk_scale, draft=draft
+        )
+
+
+def _assumed(fraction: float, slope: float) -> Rung:
+    return Rung(fraction, 1 - slope, slope, (1 - slope**2) ** 0.5, 1.0, slope)
 
 
 # Cautious: the "weak" previews of a simulation, and scores that are widely spread. They say little before the middle,
 # so that little of an unknown engine is pruned.
 PRIOR = PreviewTable(
     tuple(
-        Rung(fraction, 1 - slope, slope, (1 - slope**2) ** 0.5, 1.0, slope)
+        _assumed(fraction, slope)
         for fraction, slope in (
             (0.0, 0.0),
             (0.1, 0.15),
@@ -108,6 +120,8 @@ PRIOR = PreviewTable(
     )
 )
 """What is assumed of an engine and a critic that were never seen together."""
+PRIOR_DRAFT = _assumed(0.2, 0.4)
+"""What is assumed of drafts that were never measured: no more than of a preview that takes half as long again."""
 
 
 def to_log_odds(scores: Array | float) -> Array:
@@ -123,9 +137,13 @@ def from_log_odds(odds: Array | float) -> Array:
 
 def table_from_message(message: refine_pb2.PreviewTable) -> PreviewTable:
     """The table of a message."""
-    names = Rung.__dataclass_fields__
-    rungs = tuple(Rung(**{name: getattr(each, name) for name in names}) for each in message.rungs)
-    return PreviewTable(rungs, message.group_count, message.risk_scale or 1.0)
+    draft = _rung(message.draft) if message.HasField("draft") else None
+    rungs = tuple(_rung(each) for each in message.rungs)
+    return PreviewTable(rungs, message.group_count, message.risk_scale or 1.0, draft)
+
+
+def _rung(message: refine_pb2.PreviewRung) -> Rung:
+    return Rung(**{name: getattr(message, name) for name in Rung.__dataclass_fields__})
 
 
 def fit_table(groups: Sequence[Group], prior: PreviewTable = PRIOR) -> PreviewTable:
@@ -137,8 +155,16 @@ def fit_table(groups: Sequence[Group], prior: PreviewTable = PRIOR) -> PreviewTa
     if not told:
         return prior
     weight = max(_PRIOR_GROUPS, prior.group_count)
-    rungs = tuple(_fit_rung(told, rung, weight) for rung in prior.rungs)
-    return PreviewTable(rungs, len(told) + prior.group_count, prior.risk_scale)
+    rungs = tuple(
+        _fit_rung([_pairs(group, rung.fraction) for group in told], rung, weight) for rung in prior.rungs
+    )
+    draft = prior.draft
+    if drafted := [group for group in told if len(group.drafts)]:
+        weight = weight if draft is not None else _PRIOR_GROUPS
+        draft = _fit_rung(
+            [_known(group.drafts, group.finals) for group in drafted], draft or PRIOR_DRAFT, weight
+        )
+    return PreviewTable(rungs, len(told) + prior.group_count, prior.risk_scale, draft)
 
 
 def rank_correlation(previews: Sequence[float] | Array, finals: Sequence[float] | Array) -> float | None:
@@ -155,9 +181,8 @@ def rank_correlation(previews: Sequence[float] | Array, finals: Sequence[float] 
     return float(np.corrcoef(first, second)[0, 1])
 
 
-def _fit_rung(groups: Sequence[Group], prior: Rung, weight: int) -> Rung:
-    pairs = [_pairs(group, prior.fraction) for group in groups]
-    pairs = [(first, second) for first, second in pairs if len(second) >= _MIN_GROUP]
+def _fit_rung(found: Sequence[tuple[Array, Array]], prior: Rung, weight: int) -> Rung:
+    pairs = [(first, second) for first, second in found if len(second) >= _MIN_GROUP]
     if not pairs:
         return prior
     share = len(pairs) / (len(pairs) + weight)
@@ -168,8 +193,8 @@ def _fit_rung(groups: Sequence[Group], prior: Rung, weight: int) -> Rung:
     error = sum(float(((each - each.mean()) ** 2).sum()) for each in offsets) / freedom
     size = float(np.mean([len(each) for each in offsets]))
     shift = max(0.0, float(np.var([each.mean() for each in offsets])) - error / size)
-    found = [rank_correlation(*pair) for pair in pairs] if prior.fraction > 0 else [0.0]
-    correlation = float(np.mean([each for each in found if each is not None] or [0.0]))
+    told = [rank_correlation(*pair) for pair in pairs] if prior.fraction > 0 else [0.0]
+    correlation = float(np.mean([each for each in told if each is not None] or [0.0]))
     return Rung(
         prior.fraction,
         _mix(intercept, prior.intercept, share),
@@ -181,12 +206,17 @@ def _fit_rung(groups: Sequence[Group], prior: Rung, weight: int) -> Rung:
 
 
 def _pairs(group: Group, fraction: float) -> tuple[Array, Array]:
-    finals = to_log_odds(np.asarray(group.finals, float))
     if fraction == 0:
+        finals = to_log_odds(np.asarray(group.finals, float))
         return np.zeros_like(finals), finals
-    previews = to_log_odds(np.asarray(group.previews.get(fraction, ()), float))
-    if not len(previews):
+    return _known(group.previews.get(fraction, ()), group.finals)
+
+
+def _known(seen: Sequence[float], ended: Sequence[float]) -> tuple[Array, Array]:
+    """What was seen and how it ended, in log-odds, of those that got both scores."""
+    if not len(seen):
         return np.zeros(0), np.zeros(0)
+    previews, finals = to_log_odds(np.asarray(seen, float)), to_log_odds(np.asarray(ended, float))
     known = np.isfinite(previews) & np.isfinite(finals)
     return previews[known], finals[known]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from editcritic.refine.preview_table import Group, PreviewTable
-from editcritic.refine.race import Drop, Race, RaceOptions
+from editcritic.refine.race import Drop, MakeDrafts, Race, RaceOptions
 
 __all__ = ["Outcome", "Record", "replay"]
 
@@ -19,11 +20,13 @@ class Record:
 
     Attributes:
         names: of the candidates. previews: of each, scores by share of the steps. finals: their final scores.
+        drafts: scores of their drafts, NaN where the critic abstained; empty when none were made.
     """
 
     names: Sequence[str]
     previews: Sequence[Mapping[float, float]]
     finals: Sequence[float]
+    drafts: Sequence[float] = ()
 
     def best(self) -> str:
         """Name of the best."""
@@ -35,6 +38,7 @@ class Record:
         return Group(
             {share: [each.get(share, float("nan")) for each in self.previews] for share in shares},
             self.finals,
+            self.drafts,
         )
 
 
@@ -43,7 +47,7 @@ class Outcome:
     """What a race came to.
 
     Attributes:
-        best: name of the best that was finished. cost: denoising, in whole candidates.
+        best: name of the best that was finished. cost: denoising, drafts among it, in whole candidates.
         stated: summed probability of ending as the best of those who were dropped. is_lost: whether the best of all by
             more than a point was among them.
     """
@@ -55,13 +59,20 @@ class Outcome:
 
 
 def replay(record: Record, table: PreviewTable, options: RaceOptions, seed: int) -> Outcome:
-    """Run a race on a record."""
+    """Run a race on a record; one without drafts is raced without them."""
+    options = options if len(record.drafts) else replace(options, draft=False)
     race = Race(record.names, table, options, seed)
-    reached = dict.fromkeys(record.names, 0.0)
+    reached, drafting = dict.fromkeys(record.names, 0.0), 0.0
     finals = dict(zip(record.names, record.finals, strict=True))
     done: dict[str, float] = {}
     while (move := race.next()) is not None:
         if isinstance(move, Drop):
+            continue
+        if isinstance(move, MakeDrafts):
+            drafting += move.share * len(move.names)
+            for name in move.names:
+                score = record.drafts[record.names.index(name)]
+                race.drafted(name, score if math.isfinite(score) else None)
             continue
         for name in move.names:
             reached[name] = move.fraction
@@ -76,7 +87,10 @@ def replay(record: Record, table: PreviewTable, options: RaceOptions, seed: int)
     others = [score for name, score in finals.items() if name != winner]
     is_clear = not others or finals[winner] > max(others) + _TIE
     return Outcome(
-        best, sum(reached.values()), sum(race.would_drop.values()), is_clear and winner in race.would_drop
+        best,
+        drafting + sum(reached.values()),
+        sum(race.would_drop.values()),
+        is_clear and winner in race.would_drop,
     )
 
 

@@ -45,7 +45,8 @@ def completed_request(request: refine_pb2.RefineRequest) -> refine_pb2.RefineReq
 
 def race_options(race: refine_pb2.RaceOptions) -> RaceOptions:
     """The options of a completed request as the race takes them."""
-    return RaceOptions(_METHODS[race.method], race.price, is_audit=race.audit)
+    draft = race.draft if race.HasField("draft") else None
+    return RaceOptions(_METHODS[race.method], race.price, is_audit=race.audit, draft=draft)
 
 
 def _complete_sampling(sampling: refine_pb2.SamplingOptions) -> None:

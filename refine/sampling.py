@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from editcritic.refine.acceptance import scored
 from editcritic.refine.critic import EditJudge
+from editcritic.refine.drafting import Drafting, draft_steps
 from editcritic.refine.engine import Candidate, Engine
 from editcritic.refine.preview_table import Group
-from editcritic.refine.race import Advance, Drop, Race
+from editcritic.refine.race import Advance, Drop, MakeDrafts, Move, Race
 from editcritic.refine.request import race_options
 from editcritic.refine.run import Made, Run, Steps, Stop
 from editcritic.v1 import critic_pb2 as pb
@@ -39,6 +41,7 @@ class _Lane:
     seed: int
     make: Callable[[], Candidate]
     previews: dict[float, float] = field(default_factory=dict)
+    draft: float | None = None
     final: float | None = None
     is_over: bool = False
     moves: list[tuple[float, bool]] = field(default_factory=list)
@@ -79,6 +82,7 @@ class Racing:
         self._lanes = {
             name: _Lane(run.engine, seed, partial(self._start, seed)) for name, seed in seeds.items()
         }
+        self._drafting = Drafting(run, judge, self._start_draft)
         self._steps = run.steps_of_one
         self._is_short = False
 
@@ -87,7 +91,7 @@ class Racing:
         try:
             while (move := self._race.next()) is not None:
                 self._run.check_cancelled()
-                yield from self._drop(move) if isinstance(move, Drop) else self._advance(move)
+                yield from self._carry_out(move)
         finally:
             for lane in self._lanes.values():
                 lane.drop()
@@ -107,12 +111,36 @@ class Racing:
         return Group(
             {share: [lane.previews[share] for lane in done] for share in shares},
             [lane.final for lane in done if lane.final is not None],
+            [lane.draft for lane in done if lane.draft is not None] if self._all_drafted(done) else (),
         )
+
+    def _all_drafted(self, lanes: Sequence[_Lane]) -> bool:
+        return all(lane.draft is not None for lane in lanes)
 
     def saved_steps(self) -> int:
         """Denoising steps that finishing everybody would have taken beyond those that were."""
         spent = [self._run.spent.get(name, 0) for name in self._lanes]
-        return max(0, max(spent) * len(spent) - sum(spent))
+        return max(0, max(spent) * len(spent) - self._run.evaluations)
+
+    def _carry_out(self, move: Move) -> Steps:
+        if isinstance(move, Drop):
+            return self._drop(move)
+        return self._draft(move) if isinstance(move, MakeDrafts) else self._advance(move)
+
+    def _draft(self, move: MakeDrafts) -> Steps:
+        count = draft_steps(self._steps, move.share)
+        names = self._affordable(move.names, count, self._steps)
+        for name in names:
+            yield self._run.begin(name, self._lanes[name].seed)
+        found = yield from self._drafting.steps(names, count)
+        for name in names:
+            if name not in found:
+                self._lanes[name].drop()
+                self._race.failed(name)
+                continue
+            judged = found[name]
+            self._lanes[name].draft = _overall(judged) if judged is not None else None
+            self._race.drafted(name, self._lanes[name].draft, _veto(judged))
 
     def _drop(self, drop: Drop) -> Steps:
         self._lanes[drop.name].drop()
@@ -125,7 +153,7 @@ class Racing:
         yield self._run.record("decision", decision)
 
     def _advance(self, move: Advance) -> Steps:
-        names = self._affordable(move)
+        names = self._affordable(move.names, *self._cost(move))
         for name in names:
             if self._run.spent.get(name) is None:
                 yield self._run.begin(name, self._lanes[name].seed)
@@ -143,37 +171,36 @@ class Racing:
             for lane in lanes:
                 lane.done = len(lane.moves)
 
-    def _affordable(self, move: Advance) -> Sequence[str]:
-        """Those of the move that the budget allows to be finished; the first candidate always is."""
+    def _affordable(self, names: Sequence[str], each: int, promised: int) -> Sequence[str]:
+        """Those of a move that the budget allows; the first candidate always is.
+
+        each: steps of the move for one of them. promised: steps that must be left after the move.
+        """
         run = self._run
-        if not run.made and move.names[0] == next(iter(self._lanes)):
+        if not run.made and names[0] == next(iter(self._lanes)):
             run.check_cancelled()
-            return move.names
+            return names
         run.check_time()
-        fits = self._fitting(move)
-        if move.names[0] in run.spent and fits < len(move.names):
+        left = run.steps_left()
+        fits = len(names) if left == math.inf else max(0, min(len(names), int((left - promised) // each)))
+        if names[0] in run.spent and fits < len(names):
             raise Stop(refine_pb2.STOP_REASON_BUDGET_SPENT)
-        for name in move.names[fits:]:
+        for name in names[fits:]:
             self._is_short = True
             self._race.failed(name)
-        return move.names[:fits]
+        return names[:fits]
 
-    def _fitting(self, move: Advance) -> int:
-        """How many of the move the budget has steps for."""
+    def _cost(self, move: Advance) -> tuple[int, int]:
+        """Steps of the move for one of its candidates, and those that must be left after it."""
         run, steps = self._run, self._steps
-        if run.steps_left() == math.inf:
-            return len(move.names)
-        done = run.spent.get(move.names[0], 0)
+        done, to = run.spent.get(move.names[0], 0), round(move.fraction * steps)
         if race_options(run.request.race).method == "plain":
-            others = [name for name in run.spent if self._is_running(name) and name not in move.names]
-            promised, each = sum(steps - run.spent[name] for name in others), steps - done
-        else:  # somebody of them must be able to finish
-            promised, each = steps - round(move.fraction * steps), max(1, round(move.fraction * steps) - done)
-        return max(0, min(len(move.names), int((run.steps_left() - promised) // max(1, each))))
+            others = [name for name in self._lanes if self._is_running(name) and name not in move.names]
+            return max(1, steps - done), sum(steps - run.spent[name] for name in others)
+        return max(1, to - done), steps - to  # somebody of them must be able to finish
 
     def _is_running(self, name: str) -> bool:
-        lane = self._lanes[name]
-        return bool(lane.moves) and not lane.is_over
+        return name in self._run.spent and not self._lanes[name].is_over
 
     def _look(self, name: str, share: float) -> Steps:
         run, lane = self._run, self._lanes[name]
@@ -191,7 +218,8 @@ class Racing:
         if score is not None:
             lane.previews[share] = score
         # Few steps make coarse shares: what counts is where the candidate really stands.
-        self._race.seen(name, max(share, progress.fraction), score, _veto(judged))
+        critique = judged.critique if judged is not None else None
+        self._race.seen(name, max(share, progress.fraction), score, _veto(critique))
 
     def _finish(self, name: str) -> Steps:
         run, lane = self._run, self._lanes[name]
@@ -205,9 +233,15 @@ class Racing:
         run.made.append(made)
 
     def _start(self, seed: int) -> Candidate:
+        return self._candidate(seed, self._run.options)
+
+    def _start_draft(self, name: str, count: int) -> Candidate:
+        return self._candidate(self._lanes[name].seed, {**self._run.options, "steps": count, "draft": True})
+
+    def _candidate(self, seed: int, options: dict[str, Any]) -> Candidate:
         run = self._run
         return run.engine.candidate(
-            run.source, run.mask, run.edit.prompt, seed=seed, blend_mask=run.blend, **run.options
+            run.source, run.mask, run.edit.prompt, seed=seed, blend_mask=run.blend, **options
         )
 
 
@@ -237,11 +271,11 @@ def _overall(critique: pb.Critique) -> float | None:
     return critique.scores.overall.value if scored(critique) else None
 
 
-def _veto(judged: refine_pb2.RefineResponse | None) -> str:
+def _veto(judged: pb.Critique | None) -> str:
     """Why a preview is hopeless whatever its score; empty when it is not."""
     if judged is None:
         return ""
-    found = [each.kind for each in judged.critique.defects if each.severity >= _SURE]
+    found = [each.kind for each in judged.defects if each.severity >= _SURE]
     return next((_HOPELESS[kind] for kind in found if kind in _HOPELESS), "")
 
 

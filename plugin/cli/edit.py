@@ -80,6 +80,12 @@ def edit(
     price: Annotated[
         float | None, typer.Option(help="Points that a candidate must promise for its steps; by default 1.")
     ] = None,
+    draft: Annotated[
+        bool | None,
+        typer.Option(
+            help="Draft each candidate in few steps first; by default where the engine's drafts were measured."
+        ),
+    ] = None,
     max_seconds: Annotated[float, typer.Option(min=0, help="Time in all; 0: no limit.")] = 0,
     max_steps: Annotated[int, typer.Option(min=0, help="Denoising steps in all; 0: no limit.")] = 0,
     critic: Annotated[str, typer.Option(help="Critic that judges.")] = DEFAULT_CRITIC,
@@ -151,6 +157,7 @@ def edit(
                     acceptance=acceptance,
                     race=race,
                     price=price,
+                    draft=draft,
                 )
             )
     name = request.sampling.engine or engine

@@ -154,8 +154,11 @@ class ComfyEngine:
         negative_prompt: str = "",
         blend_mask: NDArray[Any] | None = None,
         quality: QualityOptions | None = None,
+        draft: bool = False,
     ) -> ComfyCandidate:
-        """Prepare one answer; see `editcritic.refine.engine.Engine.candidate`. Another prompt needs a CLIP."""
+        """Prepare one answer; see `editcritic.refine.engine.Engine.candidate`. Another prompt needs a CLIP; a
+        draft keeps the sampler that was chosen."""
+        del draft
         marked, blend = edit_masks(source, mask, blend_mask)
         (quality or QualityOptions()).checked(self.capabilities)
         own = self._knobs

@@ -19,7 +19,7 @@ from editcritic.refine.preview_table import (
     table_from_message,
     to_log_odds,
 )
-from editcritic.refine.race import Advance, Drop, Move, Race, RaceOptions
+from editcritic.refine.race import Advance, Drop, MakeDrafts, Move, Race, RaceOptions
 
 SHARES = (0.2, 0.3, 0.4, 0.6)
 
@@ -31,12 +31,15 @@ def telling_table(error: float = 0.1, correlation: float = 0.95) -> PreviewTable
 
 
 def run(race: Race, finals: Sequence[float], previews: Sequence[float] | None = None) -> list[Move]:
-    """Carry a race out; previews are the final scores unless given."""
+    """Carry a race out; previews and drafts are the final scores unless given."""
     shown, moves = previews or finals, []
     names = [str(number) for number in range(len(finals))]
     while (move := race.next()) is not None:
         moves.append(move)
         assert len(moves) < 200, "the race does not end"
+        if isinstance(move, MakeDrafts):
+            for name in move.names:
+                race.drafted(name, shown[names.index(name)])
         if isinstance(move, Advance):
             for name in move.names:
                 number = names.index(name)
@@ -205,7 +208,7 @@ def test_the_stated_chance_of_dropping_the_winner_is_the_true_one() -> None:
     for seed in range(400):
         own, previews = rng.normal(0, 0.6), rng.normal(0, 1, 6)
         finals = from_log_odds(0.3 + 0.8 * previews + own + rng.normal(0, 0.5, 6))
-        race = Race(names(6), table, RaceOptions(rungs=(0.2,), is_audit=True), seed)
+        race = Race(names(6), table, RaceOptions(rungs=(0.2,), is_audit=True, draft=False), seed)
         run(race, list(finals), list(from_log_odds(previews)))
         stated += sum(race.would_drop.values())
         best = int(np.argmax(finals))

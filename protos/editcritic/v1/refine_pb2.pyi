@@ -225,6 +225,7 @@ class RaceOptions(google.protobuf.message.Message):
     METHOD_FIELD_NUMBER: builtins.int
     PRICE_FIELD_NUMBER: builtins.int
     AUDIT_FIELD_NUMBER: builtins.int
+    DRAFT_FIELD_NUMBER: builtins.int
     method: global___RaceMethod.ValueType
     """UNSPECIFIED means MARGIN."""
     price: builtins.float
@@ -235,17 +236,24 @@ class RaceOptions(google.protobuf.message.Message):
     """Decide as always but stop nobody, so that what stopping costs is learned. Absent: one run in twenty does,
     chosen by its seed.
     """
+    draft: builtins.bool
+    """Make a draft of every candidate first, the same seed in a fifth of the steps, and judge that. Absent: where drafts of
+    this engine were measured to tell the final score. A draft of less than two steps is never made.
+    """
     def __init__(
         self,
         *,
         method: global___RaceMethod.ValueType = ...,
         price: builtins.float | None = ...,
         audit: builtins.bool | None = ...,
+        draft: builtins.bool | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing_extensions.Literal["_audit", b"_audit", "_price", b"_price", "audit", b"audit", "price", b"price"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["_audit", b"_audit", "_price", b"_price", "audit", b"audit", "method", b"method", "price", b"price"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["_audit", b"_audit", "_draft", b"_draft", "_price", b"_price", "audit", b"audit", "draft", b"draft", "price", b"price"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["_audit", b"_audit", "_draft", b"_draft", "_price", b"_price", "audit", b"audit", "draft", b"draft", "method", b"method", "price", b"price"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing_extensions.Literal["_audit", b"_audit"]) -> typing_extensions.Literal["audit"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing_extensions.Literal["_draft", b"_draft"]) -> typing_extensions.Literal["draft"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing_extensions.Literal["_price", b"_price"]) -> typing_extensions.Literal["price"] | None: ...
 
@@ -260,6 +268,7 @@ class PreviewTable(google.protobuf.message.Message):
     RUNGS_FIELD_NUMBER: builtins.int
     GROUP_COUNT_FIELD_NUMBER: builtins.int
     RISK_SCALE_FIELD_NUMBER: builtins.int
+    DRAFT_FIELD_NUMBER: builtins.int
     @property
     def rungs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___PreviewRung]:
         """Rising in fraction, the first at 0."""
@@ -267,14 +276,19 @@ class PreviewTable(google.protobuf.message.Message):
     """Edits that it was learned from."""
     risk_scale: builtins.float
     """What the chance that a dropped candidate would have won is multiplied by, to be what audits found; 0 means 1."""
+    @property
+    def draft(self) -> global___PreviewRung:
+        """How well a draft tells; its fraction is the draft's share of the steps. Absent: unknown."""
     def __init__(
         self,
         *,
         rungs: collections.abc.Iterable[global___PreviewRung] | None = ...,
         group_count: builtins.int = ...,
         risk_scale: builtins.float = ...,
+        draft: global___PreviewRung | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["group_count", b"group_count", "risk_scale", b"risk_scale", "rungs", b"rungs"]) -> None: ...
+    def HasField(self, field_name: typing_extensions.Literal["draft", b"draft"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing_extensions.Literal["draft", b"draft", "group_count", b"group_count", "risk_scale", b"risk_scale", "rungs", b"rungs"]) -> None: ...
 
 global___PreviewTable = PreviewTable
 
@@ -602,6 +616,7 @@ class PreviewTaken(google.protobuf.message.Message):
     PROGRESS_FIELD_NUMBER: builtins.int
     IMAGE_FIELD_NUMBER: builtins.int
     REGION_FIELD_NUMBER: builtins.int
+    IS_DRAFT_FIELD_NUMBER: builtins.int
     candidate_id: builtins.str
     """Name of the candidate."""
     @property
@@ -613,6 +628,10 @@ class PreviewTaken(google.protobuf.message.Message):
     @property
     def region(self) -> editcritic.v1.critic_pb2.Box:
         """Part of the source that the picture shows. Set when the picture is."""
+    is_draft: builtins.bool
+    """Not a prediction part-way, but a draft: the same seed carried to its end in so many steps. They come on top of the
+    candidate's own.
+    """
     def __init__(
         self,
         *,
@@ -620,9 +639,10 @@ class PreviewTaken(google.protobuf.message.Message):
         progress: editcritic.v1.critic_pb2.DenoisingProgress | None = ...,
         image: editcritic.v1.critic_pb2.Image | None = ...,
         region: editcritic.v1.critic_pb2.Box | None = ...,
+        is_draft: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["image", b"image", "progress", b"progress", "region", b"region"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["candidate_id", b"candidate_id", "image", b"image", "progress", b"progress", "region", b"region"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["candidate_id", b"candidate_id", "image", b"image", "is_draft", b"is_draft", "progress", b"progress", "region", b"region"]) -> None: ...
 
 global___PreviewTaken = PreviewTaken
 

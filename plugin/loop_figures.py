@@ -65,6 +65,9 @@ def summarise(rows: Sequence[Row], seed: int) -> dict[str, Any]:
             for arm in ("wide_race", "loop")
         },
         "preview_correlation": _correlations(rows, interval),
+        "draft_correlation": _mean_correlation(
+            [(row.record.drafts, row.record.finals) for row in rows], interval
+        ),
         "race_risk": {
             "stated": float(np.mean([row.stated for row in rows])),
             "audited": interval([float(row.is_lost) for row in rows]),
@@ -76,7 +79,11 @@ def summarise(rows: Sequence[Row], seed: int) -> dict[str, Any]:
         "loop_share_of_time": max(0.0, 1 - (seconds["critic"] + seconds["engine"]) / seconds["all"]),
         "rows": [row.arms for row in rows],
         "records": [
-            {"previews": [dict(each) for each in row.record.previews], "finals": list(row.record.finals)}
+            {
+                "previews": [dict(each) for each in row.record.previews],
+                "drafts": list(row.record.drafts),
+                "finals": list(row.record.finals),
+            }
             for row in rows
         ],
     }
@@ -92,7 +99,7 @@ def figure_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         elif isinstance(value, dict):
             for key, each in value.items():
                 add(f"{name}: {key.replace('_', ' ')}" if name else key.replace("_", " "), each)
-        elif not isinstance(value, list):
+        elif value is not None and not isinstance(value, list):
             rows.append((name, f"{value:.4g}"))
 
     add("", result)
@@ -130,7 +137,16 @@ def _correlations(rows: Sequence[Row], interval: Interval) -> dict[str, dict[str
     shares = sorted({share for group in groups for share in group.previews})
     found = {}
     for share in shares:
-        each = [rank_correlation(group.previews.get(share, ()), group.finals) for group in groups]
-        if any(value is not None for value in each):
-            found[f"{share:g}"] = interval([np.nan if value is None else value for value in each])
+        told = _mean_correlation(
+            [(group.previews.get(share, ()), group.finals) for group in groups], interval
+        )
+        if told is not None:
+            found[f"{share:g}"] = told
     return found
+
+
+def _mean_correlation(pairs: Sequence[tuple[Any, Any]], interval: Interval) -> dict[str, float] | None:
+    each = [rank_correlation(seen, finals) if len(seen) else None for seen, finals in pairs]
+    if all(value is None for value in each):
+        return None
+    return interval([np.nan if value is None else value for value in each])

@@ -23,6 +23,7 @@ __all__ = ["Drafting", "draft_steps"]
 
 _FEWEST = 2  # one step shows the mean of everything, as a preview does
 _MOST_SHARE = 0.4  # of a candidate's steps, beyond which a draft saves nothing
+_TOGETHER = 4  # drafts that an engine is handed at once; more of them would only be held in memory
 _MARGIN = 0.25  # of the edited region's sides, shown around it
 
 
@@ -46,18 +47,24 @@ class Drafting:
 
     def steps(self, names: Sequence[str], count: int) -> Steps:
         """Events; returns the critiques by name, None where the critic gave none. Who failed is left out."""
-        wave = _Wave(self._run, {name: partial(self._start, name, count) for name in names})
         found: dict[str, pb.Critique | None] = {}
-        try:
-            for name in names:
-                self._run.check_cancelled()
-                event = yield from self._run.attempt("preview", partial(self._taken, wave, name), name)
-                if event is not None:
-                    self._run.spent[f"{name} draft"] = event.preview.progress.step
-                    found[name] = yield from self._judged(name, event.preview)
-        finally:
-            wave.drop()
+        for start in range(0, len(names), _TOGETHER):
+            wave = _Wave(
+                self._run, {name: partial(self._start, name, count) for name in names[start:][:_TOGETHER]}
+            )
+            try:
+                yield from self._judge_all(wave, found)
+            finally:
+                wave.drop()
         return found
+
+    def _judge_all(self, wave: _Wave, found: dict[str, pb.Critique | None]) -> Steps:
+        for name in wave.starts:
+            self._run.check_cancelled()
+            event = yield from self._run.attempt("preview", partial(self._taken, wave, name), name)
+            if event is not None:
+                self._run.spent[f"{name} draft"] = event.preview.progress.step
+                found[name] = yield from self._judged(name, event.preview)
 
     def _taken(self, wave: _Wave, name: str) -> refine_pb2.PreviewTaken:
         left, top, right, bottom = self._region
@@ -92,13 +99,13 @@ class _Wave:
     may round differently from a step alone."""
 
     def __init__(self, run: Run, starts: Mapping[str, Callable[[], Candidate]]) -> None:
-        self._run, self._starts = run, starts
+        self._run, self.starts = run, starts
         self._made: dict[str, Candidate] = {}
 
     def finished(self, name: str) -> Candidate:
         """A draft at the end of its steps."""
         if not self._made:
-            self._made = {each: start() for each, start in self._starts.items()}
+            self._made = {each: start() for each, start in self.starts.items()}
             if len(self._made) > 1:
                 self._run.engine.advance(list(self._made.values()), 1.0)
         return self._made[name]

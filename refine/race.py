@@ -65,7 +65,7 @@ class RaceOptions:
             drops nobody.
         price: points of score that a candidate must be expected to gain for the steps of a whole one, above 0.
         rungs: shares of the steps, rising, in (0, 1), at which previews are judged.
-        wave: how many candidates start together, for engines that denoise them in one pass.
+        wave: how many candidates without a draft start together, for engines that denoise them in one pass.
         is_audit: decide as always, but drop nobody, to learn what dropping would have cost.
         draft: make drafts first; None where the table knows that they tell, and in an audit. "halving" makes none.
     """
@@ -227,7 +227,7 @@ class Race:
         if not self._all[likeliest].is_fresh:
             return self._advance([likeliest])
         if promises[likeliest][0] >= self._options.price or self._options.is_audit:
-            return self._begin(fresh[: self._options.wave])
+            return self._begin(fresh)
         return self._advance(started) if started else None
 
     def _first(self, first: str) -> Move:
@@ -237,15 +237,18 @@ class Race:
             return MakeDrafts((first,), self._draft.fraction)
         return self._advance([first])
 
-    def _begin(self, names: Sequence[str]) -> Move:
+    def _begin(self, fresh: Sequence[str]) -> Move:
+        """Drafts are compared with each other, so all are made; of those without one a wave starts."""
         if self._draft is None:
-            return self._advance(names)
-        return MakeDrafts(tuple(names), self._draft.fraction)
+            return self._advance(fresh[: self._options.wave])
+        return MakeDrafts(tuple(fresh), self._draft.fraction)
 
     def _everybody(self, running: Sequence[str]) -> Move:
-        wave = self._wave(running)
-        fresh = [name for name in wave if self._all[name].is_fresh]
-        return self._begin(fresh) if fresh else self._advance(wave)
+        started = [name for name in running if not self._all[name].is_fresh]
+        undrafted = [name for name in running if self._all[name].is_fresh and self._draft is not None]
+        if undrafted:
+            return self._begin(undrafted)
+        return self._advance((started or running)[: self._options.wave])
 
     def _judge(self, name: str, promise: float, chance: float) -> Drop | None:
         """Drop it when it promises less than the price; an audit only notes that."""
@@ -285,11 +288,6 @@ class Race:
                     Drop(worst, None, f"not among the best {kept} at {fraction:.0%} of the steps")
                 )
         return Advance(tuple(running), 1.0)
-
-    def _wave(self, running: Sequence[str]) -> Sequence[str]:
-        """Those who started together and are not done, else the next ones."""
-        started = [name for name in running if not self._all[name].is_fresh]
-        return started or running[: self._options.wave]
 
     def _draft_rung(self) -> Rung | None:
         """The row that reads drafts; None when none are made."""

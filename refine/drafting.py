@@ -1,7 +1,7 @@
 """Drafts: candidates carried out in a share of their steps, from the same seeds, so that a race knows whom to finish.
 
 With a deterministic scheduler the noise that a seed starts from decides what comes out; how many steps it takes changes
-little but detail. A draft in four of twenty steps therefore tells more of the result than the prediction after four,
+little but detail. A draft in five of twenty steps therefore tells more of the result than the prediction after five,
 which is a mean of all that could still become of it. Its steps are lost, though: a candidate that goes on starts anew.
 """
 

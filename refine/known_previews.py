@@ -37,7 +37,10 @@ def _measured() -> dict[str, PreviewTable]:
     tables = json.loads(_MEASURED.read_text(encoding="utf-8"))
     return {
         name: PreviewTable(
-            tuple(Rung(**rung) for rung in table["rungs"]), table["group_count"], table["risk_scale"]
+            tuple(Rung(**rung) for rung in table["rungs"]),
+            table["group_count"],
+            table["risk_scale"],
+            Rung(**table["draft"]),
         )
         for name, table in tables.items()
     }

@@ -120,8 +120,8 @@ PRIOR = PreviewTable(
     )
 )
 """What is assumed of an engine and a critic that were never seen together."""
-PRIOR_DRAFT = _assumed(0.2, 0.4)
-"""What is assumed of drafts that were never measured: no more than of a preview that takes half as long again."""
+PRIOR_DRAFT = _assumed(0.25, 0.4)
+"""What is assumed of drafts that were never measured: little more than of a preview after as many steps."""
 
 
 def to_log_odds(scores: Array | float) -> Array:

@@ -7,7 +7,7 @@
         ...                             # carry the move out, then tell race.seen(...), finished(...) or failed(...)
 
 A candidate's final score has a posterior (`preview_table`) from its previews, or from its draft: the same seed carried
-to its end in a fifth of the steps, which tells more than a prediction at a fifth of the way. The first candidate is
+to its end in a quarter of the steps, which tells more than a prediction after as many. The first candidate is
 always finished: it is what the user would have got, and what the others have to beat. Of the others the one runs on
 that promises the most gain for its remaining steps (expected improvement, Mockus 1975; stopping by a price as in
 Weitzman 1979), and whoever promises less than the price is dropped. Successive halving is Karnin et al. 2013's, with

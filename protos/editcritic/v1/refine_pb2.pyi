@@ -237,7 +237,7 @@ class RaceOptions(google.protobuf.message.Message):
     chosen by its seed.
     """
     draft: builtins.bool
-    """Make a draft of every candidate first, the same seed in a fifth of the steps, and judge that. Absent: where drafts of
+    """Make a draft of every candidate first, the same seed in a quarter of the steps, and judge that. Absent: where drafts of
     this engine were measured to tell the final score. A draft of less than two steps is never made.
     """
     def __init__(

@@ -43,6 +43,7 @@ class Capabilities:
         emphasis: whether "(words:1.2)" weighs words; stock pipelines of diffusers read it as text.
         quality_target: whether it can be told which quality to paint, and led away from a low one.
         critic_guidance: whether the gradient of a critic's score can move its last steps.
+        strength_map: whether every pixel can have a strength of its own.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Capabilities:
     emphasis: bool = False
     quality_target: bool = False
     critic_guidance: bool = False
+    strength_map: bool = False
 
     def reads_negative(self, guidance: float | None) -> bool:
         """Whether a negative prompt has an effect at that guidance (None: the engine's own)."""
@@ -155,6 +157,20 @@ _KNOWN: dict[str, dict[str, Any]] = {
 }
 
 
+# Those whose latents are known to be put back where they were, between two steps.
+_DIFFERENTIAL = frozenset(
+    {
+        "StableDiffusionInpaintPipeline",
+        "StableDiffusionControlNetInpaintPipeline",
+        "StableDiffusionXLInpaintPipeline",
+        "StableDiffusion3InpaintPipeline",
+        "FluxInpaintPipeline",
+        "FluxFillPipeline",
+        "FluxKontextInpaintPipeline",
+        "QwenImageInpaintPipeline",
+        "ZImageInpaintPipeline",
+    }
+)
 _MOST_TOKENS = 100_000
 
 
@@ -195,5 +211,8 @@ def capabilities_of(pipeline: Any, name: str, **known: Any) -> Capabilities:
         # A negative prompt is accepted by some of these, and read only with a second pass that they are not asked for.
         facts["negative_prompt"] = False
     scheduler = getattr(pipeline, "scheduler", None)
+    # A scheduler of second order steps twice between two levels of noise.
+    is_simple = getattr(scheduler, "order", 1) == 1
+    facts["strength_map"] = kind in _DIFFERENTIAL and facts["strength"] and is_simple
     facts["scheduler"] = type(scheduler).__name__ if scheduler is not None else ""
     return replace(Capabilities(name=name, pipeline_class=kind), **(facts | known))

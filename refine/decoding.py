@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from editcritic.v1.errors import InvalidInput
 
-__all__ = ["LatentDecoder", "fit_colours", "to_vae_space", "unpacked"]
+__all__ = ["LatentDecoder", "fit_colours", "packed", "source_latents", "to_vae_space", "unpacked"]
 
 PreviewKind = Literal["auto", "tiny", "full", "linear"]
 
@@ -32,28 +34,59 @@ def unpacked(pipeline: Any, latents: Tensor, height: int, width: int) -> Tensor:
     return spread
 
 
-def to_vae_space(vae: Any, latents: Tensor) -> Tensor:
-    """Undo the scaling that denoisers work in: per channel where the VAE has means, else by its two factors."""
+def packed(pipeline: Any, latents: Tensor, axes: int) -> Tensor:
+    """Latents (B, C, h, w) or (B, C, 1, h, w) as denoisers take them: in rows of patches where they have 3 axes."""
+    if axes != 3:
+        return latents
+    height, width = latents.shape[-2:]
+    rows: Tensor = pipeline._pack_latents(latents, *latents.shape[:2], height, width)
+    return rows
+
+
+def _scaling(vae: Any, latents: Tensor) -> tuple[Any, Any]:
+    """Factor and shift of the denoiser's space over the VAE's: per channel where that has means, else its two."""
     config = vae.config
     if getattr(config, "latents_mean", None) is not None and latents.ndim == 5:
         shape = (1, -1, 1, 1, 1)
         mean, std = (
             torch.tensor(v).view(shape).to(latents) for v in (config.latents_mean, config.latents_std)
         )
-        return latents * std + mean
-    return latents / getattr(config, "scaling_factor", 1.0) + (getattr(config, "shift_factor", None) or 0.0)
+        return 1 / std, mean
+    return getattr(config, "scaling_factor", 1.0), getattr(config, "shift_factor", None) or 0.0
+
+
+def to_vae_space(vae: Any, latents: Tensor) -> Tensor:
+    """Undo the scaling that denoisers work in."""
+    factor, shift = _scaling(vae, latents)
+    restored: Tensor = latents / factor + shift
+    return restored
+
+
+@torch.no_grad()
+def source_latents(vae: Any, picture: Image.Image, device: torch.device) -> Tensor:
+    """What a denoiser sees of a picture: (1, C, h, w) or (1, C, 1, h, w) float32, encoded by the mode."""
+    pixels = torch.from_numpy(np.array(picture, np.float32)).movedim(-1, 0)[None] / 127.5 - 1
+    # Some encoders overflow in half precision, and say so.
+    is_raised = next(vae.parameters()).dtype == torch.float16 and getattr(vae.config, "force_upcast", False)
+    if is_raised:
+        vae.to(torch.float32)
+    latents = _encoded(vae, pixels.to(device))
+    if is_raised:
+        vae.to(torch.float16)
+    factor, shift = _scaling(vae, latents)
+    scaled: Tensor = (latents - shift) * factor
+    return scaled
 
 
 def _encoded(vae: Any, pictures: Tensor) -> Tensor:
-    """Latents (B, C, h, w) in the VAE's own space, by the mode, of pictures (B, 3, H, W) in [-1, 1]."""
-    parameter = next(vae.parameters())
-    pictures = pictures.to(parameter.device, parameter.dtype)
+    """Latents in the VAE's own space, by the mode, of pictures (B, 3, H, W) in [-1, 1]; float32."""
+    pictures = pictures.to(next(vae.parameters()).dtype)
     try:
         answer = vae.encode(pictures)
     except (RuntimeError, ValueError, IndexError):
         answer = vae.encode(pictures[:, :, None])  # video autoencoders want a time axis
     latents: Tensor = answer.latents if hasattr(answer, "latents") else answer.latent_dist.mode()
-    return (latents[:, :, 0] if latents.ndim == 5 else latents).float()
+    return latents.float()
 
 
 def _probes(side: int) -> Tensor:
@@ -75,7 +108,8 @@ def fit_colours(vae: Any, factor: int) -> Tensor:
     on small pictures.
     """
     pictures = _probes(_PROBE_CELLS * factor)
-    latents = _encoded(vae, pictures).cpu()
+    latents = _encoded(vae, pictures.to(next(vae.parameters()).device)).cpu()
+    latents = latents[:, :, 0] if latents.ndim == 5 else latents
     colours = F.adaptive_avg_pool2d(pictures, (latents.shape[-2], latents.shape[-1]))
     cells = latents.movedim(1, -1).reshape(-1, latents.shape[1])
     rows = torch.cat([cells, torch.ones(len(cells), 1)], dim=1)

@@ -13,6 +13,7 @@ from editcritic.refine.engine import Candidate, Preview, advance_in_turn
 from editcritic.refine.geometry import Frame, composite, plan_frame
 from editcritic.refine.masks import edit_masks
 from editcritic.refine.quality_options import QualityOptions
+from editcritic.refine.strength_map import check_strength_map
 from editcritic.refine.suspended import State
 from editcritic.v1.errors import InvalidInput
 
@@ -89,7 +90,13 @@ class DummyEngine:
 
     def __init__(self) -> None:
         self.capabilities = Capabilities(
-            "dummy", "none", native=64, default_steps=10, guidance="none", default_guidance=0.0
+            "dummy",
+            "none",
+            native=64,
+            default_steps=10,
+            guidance="none",
+            default_guidance=0.0,
+            strength_map=True,
         )
 
     def candidate(
@@ -106,11 +113,14 @@ class DummyEngine:
         blend_mask: NDArray[Any] | None = None,
         quality: QualityOptions | None = None,
         draft: bool = False,
+        strength_map: NDArray[np.floating[Any]] | None = None,
     ) -> DummyCandidate:
-        """Prepare one answer; see `engine.Engine.candidate`. Strength, guidance and prompts change nothing."""
-        del prompt, strength, guidance, negative_prompt, draft
+        """Prepare one answer; see `engine.Engine.candidate`. Strengths, guidance and prompts change nothing."""
+        del prompt, guidance, negative_prompt, draft
         marked, blend = edit_masks(source, mask, blend_mask)
         able = self.capabilities
+        if strength_map is not None:
+            check_strength_map(strength_map, marked.shape, able, strength)
         (quality or QualityOptions()).checked(able)
         frame = plan_frame(np.maximum(marked, blend), able.native, able.multiple, able.context)
         return DummyCandidate(source, (marked, blend), frame, seed, steps or able.default_steps)

@@ -118,6 +118,7 @@ class Engine(Protocol):
         blend_mask: NDArray[Any] | None = None,
         quality: QualityOptions | None = None,
         draft: bool = False,
+        strength_map: NDArray[np.floating[Any]] | None = None,
     ) -> Candidate:
         """Prepare one answer; nothing runs until it is advanced.
 
@@ -126,6 +127,8 @@ class Engine(Protocol):
         blend_mask: how to blend, as `mask`; made from the mask when absent.
         quality: which quality to paint; refused by engines that cannot be told (`capabilities`).
         draft: what the seed will become has to show after few steps; an engine may take another solver for that.
+        strength_map: (H, W) float in [0, 1], a strength for each pixel in place of `strength`, which is its largest; 0
+        keeps what is there, as the engine's autoencoder gives it back. Refused by engines that cannot (`capabilities`).
         Raises: ImageError and InvalidInput for edits that cannot be carried out.
         """
 

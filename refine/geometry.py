@@ -74,6 +74,13 @@ class Frame:
         scaled = np.asarray(self._scaled(Image.fromarray(crop), self.width, self.height))
         return widened(np.clip(scaled, 0, 1), cell)
 
+    def cut_strengths(self, strengths: Array, cell: int) -> Array:
+        """The mean of (H, W) over each cell of the working size: (height / cell, width / cell), in the same range."""
+        crop = np.pad(strengths[self.place], self.margins, mode="edge")
+        size = (self.width // cell, self.height // cell)
+        cells = np.asarray(Image.fromarray(crop).resize(size, Image.Resampling.BOX))
+        return np.asarray(np.clip(cells, strengths.min(), strengths.max()), np.float32)
+
     def back(self, picture: Array) -> Array:
         """What a working picture (height, width, 3) float32 in [0, 1] shows of `region`, at the source's own size."""
         size = (self.right - self.left, self.bottom - self.top)

@@ -18,6 +18,7 @@ from editcritic.refine.alignment import aligned
 from editcritic.refine.capabilities import Capabilities, capabilities_of
 from editcritic.refine.clean import StepWatch
 from editcritic.refine.decoding import LatentDecoder, to_vae_space
+from editcritic.refine.differential import DifferentialStrength
 from editcritic.refine.engine import Candidate, Preview, advance_in_turn
 from editcritic.refine.gathering import Gate
 from editcritic.refine.geometry import Frame, composite, plan_frame
@@ -26,6 +27,7 @@ from editcritic.refine.masks import edit_masks
 from editcritic.refine.quality_options import QualityOptions
 from editcritic.refine.solvers import draft_scheduler, own_scheduler
 from editcritic.refine.steering import DifferentiableCritic, Layer, steer
+from editcritic.refine.strength_map import check_strength_map, largest_strength
 from editcritic.refine.suspended import State, SuspendedCall, advance_together
 from editcritic.refine.turns import SharedDevice, Turns
 from editcritic.v1.errors import InvalidInput
@@ -217,11 +219,16 @@ class DiffusersEngine:
         blend_mask: NDArray[Any] | None = None,
         quality: QualityOptions | None = None,
         draft: bool = False,
+        strength_map: NDArray[np.floating[Any]] | None = None,
     ) -> DiffusersCandidate:
         """Prepare one answer to an edit; see `engine.Engine.candidate`."""
         marked, blend = edit_masks(source, mask, blend_mask)
         known, notes = self.read_prompt(prompt)
         able = self.capabilities
+        strengths = None
+        if strength_map is not None:
+            strengths = check_strength_map(strength_map, marked.shape, able, strength)
+            strength = largest_strength(strengths, steps or able.default_steps)
         wish = (quality or QualityOptions()).checked(able)
         reach = np.maximum(marked, blend)
         frame = plan_frame(reach, able.native, able.multiple, able.context, able.centred)
@@ -235,7 +242,11 @@ class DiffusersEngine:
         if wish.critic_guidance > 0:
             score = self._climbable(source, (marked, blend), frame)
             steer(private.scheduler, score, wish.critic_guidance)
-        call = SuspendedCall(private, self._taken(arguments), self._lock, self._gate)
+        change = None
+        if strengths is not None and strength is not None:
+            cells = frame.cut_strengths(strengths, able.multiple)
+            change = DifferentialStrength(private, arguments["image"], cells, strength, seed)
+        call = SuspendedCall(private, self._taken(arguments), self._lock, self._gate, change)
         denoise = _back_to_source(work_mask, frame, marked.shape)
         return DiffusersCandidate(
             call, watch, self._decoder, source, (denoise, blend), frame, work_mask, seed, notes

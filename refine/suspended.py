@@ -9,7 +9,7 @@ engine's lock until the call has stopped again. A call that paused gives the sam
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from editcritic.refine.gathering import Gate, Ticket, current_call
@@ -20,6 +20,7 @@ from editcritic.v1.errors import EditCriticError, InvalidInput, Overloaded, Serv
 __all__ = ["State", "SuspendedCall", "advance_together"]
 
 State = Literal["new", "running", "waiting", "done", "dropped", "failed"]
+Change = Callable[[int, int, Any], Any]
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "defaultcpuallocator")
 
@@ -53,13 +54,20 @@ class SuspendedCall:
         lock: held while the call runs, so that an engine has one runner at a time, in the order of asking; between
             steps it lets others have the device.
         gate: stands in for the denoiser of all calls of the engine; None where the denoiser is called directly.
+        change: of (steps done, steps in all, latents), after every step: the latents to go on with. They are what
+            pipelines hand to a callback that asks for nothing else.
     """
 
     def __init__(
-        self, pipeline: Any, arguments: Mapping[str, Any], lock: Turns, gate: Gate | None = None
+        self,
+        pipeline: Any,
+        arguments: Mapping[str, Any],
+        lock: Turns,
+        gate: Gate | None = None,
+        change: Change | None = None,
     ) -> None:
         self._pipeline, self._arguments, self._lock = pipeline, dict(arguments), lock
-        self._gate = gate
+        self._gate, self._change = gate, change
         self._ticket: Ticket | None = None
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
         self._target, self._abandon = 0.0, False
@@ -108,7 +116,7 @@ class SuspendedCall:
                 # The pipeline could not do it itself: with offloading, modules would stay on the device.
                 self._pipeline.maybe_free_model_hooks()
         self.state = "dropped"
-        self._pipeline = self._output = None
+        self._pipeline = self._output = self._change = None
         self._arguments.clear()
 
     def let_go(self) -> None:
@@ -162,6 +170,8 @@ class SuspendedCall:
         self, pipeline: Any, index: int, _timestep: Any, tensors: dict[str, Any]
     ) -> dict[str, Any]:
         self.steps_done, self.steps_in_all = index + 1, pipeline.num_timesteps
+        if self._change is not None:
+            tensors["latents"] = self._change(self.steps_done, self.steps_in_all, tensors["latents"])
         if self.fraction >= self._target - 1e-9:
             self.state = "waiting"
             self._stopped.release()

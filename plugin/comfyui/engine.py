@@ -14,6 +14,7 @@ from editcritic.refine.engine import Preview, advance_in_turn
 from editcritic.refine.geometry import composite
 from editcritic.refine.masks import edit_masks
 from editcritic.refine.quality_options import QualityOptions
+from editcritic.refine.strength_map import check_strength_map
 from editcritic.refine.suspended import State, SuspendedCall
 from editcritic.refine.turns import Turns
 from editcritic.v1.errors import EditCriticError, InvalidInput
@@ -155,11 +156,14 @@ class ComfyEngine:
         blend_mask: NDArray[Any] | None = None,
         quality: QualityOptions | None = None,
         draft: bool = False,
+        strength_map: NDArray[Any] | None = None,
     ) -> ComfyCandidate:
         """Prepare one answer; see `editcritic.refine.engine.Engine.candidate`. Another prompt needs a CLIP; a
         draft keeps the sampler that was chosen."""
         del draft
         marked, blend = edit_masks(source, mask, blend_mask)
+        if strength_map is not None:
+            check_strength_map(strength_map, marked.shape, self.capabilities, strength)
         (quality or QualityOptions()).checked(self.capabilities)
         own = self._knobs
         knobs = Knobs(

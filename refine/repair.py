@@ -147,6 +147,21 @@ def _reinpaint_medium_quality(work: Workpiece, action: pb.SuggestedAction) -> Re
     return _again(work, parts.medium, action.strength or _MEDIUM_STRENGTH) if parts.is_uneven else None
 
 
+def _reinpaint_by_quality(work: Workpiece, action: pb.SuggestedAction) -> Repair | None:
+    """The worst and the middling parts again in one pass, each pixel at its own strength; None where the engine has one
+    strength for all."""
+    parts = _parts(work)
+    strongest = action.strength or _LOW_STRENGTH
+    milder = strongest * _MEDIUM_STRENGTH / _LOW_STRENGTH
+    strengths = np.maximum(strongest * parts.low, milder * parts.medium)
+    if not work.engine.capabilities.strength_map or not parts.is_uneven:
+        return None
+    options = {**work.options, "strength": None, "strength_map": strengths}
+    part = np.maximum(parts.low, parts.medium)
+    candidate = work.engine.candidate(work.picture, part, work.prompt, seed=work.seed, **options)
+    return Repair(candidate=candidate, prompt=work.prompt)
+
+
 def _parts(work: Workpiece) -> QualityParts:
     critique = work.critique or pb.Critique()
     return quality_parts(fault_map(critique, work.mask.shape[:2]), work.mask)
@@ -244,6 +259,7 @@ REPAIRS: dict[int, Carry] = {
     pb.ACTION_KIND_REINPAINT_REGION: _reinpaint_region,
     pb.ACTION_KIND_REDRAW_LOW_QUALITY: _redraw_low_quality,
     pb.ACTION_KIND_REINPAINT_MEDIUM_QUALITY: _reinpaint_medium_quality,
+    pb.ACTION_KIND_REINPAINT_BY_QUALITY: _reinpaint_by_quality,
     pb.ACTION_KIND_GROW_MASK: _grow_mask,
     pb.ACTION_KIND_REPROMPT: _reprompt,
     pb.ACTION_KIND_REROLL: _reroll,

@@ -48,6 +48,7 @@ def test_every_repair_without_diffusion_has_faults_to_be_measured_on() -> None:
         pb.ACTION_KIND_REINPAINT_REGION,
         pb.ACTION_KIND_REDRAW_LOW_QUALITY,
         pb.ACTION_KIND_REINPAINT_MEDIUM_QUALITY,
+        pb.ACTION_KIND_REINPAINT_BY_QUALITY,
         pb.ACTION_KIND_GROW_MASK,
         pb.ACTION_KIND_REPROMPT,
         pb.ACTION_KIND_REROLL,

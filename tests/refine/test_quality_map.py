@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from editcritic.refine.diagnosis import load_diagnosis
 from editcritic.refine.dummy import DummyEngine
 from editcritic.refine.engine import load_engine
+from editcritic.refine.loop import Refinement
 from editcritic.refine.quality_map import QualityParts, fault_map, quality_parts
 from editcritic.refine.repair import REPAIRS, Workpiece, carry_out
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.images import decode_image, encode_image
+from tests.refine.critics import PlainCritic
+from tests.refine.test_loop import request_for
 
 Array = np.ndarray
 SIZE = (120, 160)
@@ -136,6 +141,105 @@ def test_a_part_is_worked_on_and_the_others_stand_bit_for_bit(
     np.testing.assert_array_equal(result[kept], piece.picture[kept])
     np.testing.assert_array_equal(result[MASK == 0], piece.source[MASK == 0])
     assert finished.evaluation_count > 0
+
+
+BY_QUALITY = pb.ACTION_KIND_REINPAINT_BY_QUALITY
+
+
+class Asked(DummyEngine):
+    """Keeps the masks and options that it was asked with."""
+
+    def __init__(self, **able: Any) -> None:
+        super().__init__()
+        self.capabilities = replace(self.capabilities, **able)
+        self.masks: list[Array] = []
+        self.options: list[dict[str, Any]] = []
+
+    def candidate(self, source: Array, mask: Array, *arguments: Any, **options: Any) -> Any:
+        self.masks.append(mask)
+        self.options.append(options)
+        return super().candidate(source, mask, *arguments, **options)
+
+
+def both_parts(engine: DummyEngine) -> Workpiece:
+    critique = pb.Critique(defects=[defect_at(43, 33, 0.9), defect_at(93, 63, 0.4)])
+    return replace(work(critique), engine=engine, options={"strength": 0.8, "steps": 4})
+
+
+def test_both_parts_are_worked_on_in_one_pass_each_at_its_own_strength() -> None:
+    engine = Asked()
+    piece = both_parts(engine)
+    repair = REPAIRS[BY_QUALITY](piece, pb.SuggestedAction(kind=BY_QUALITY))
+    assert repair is not None
+    assert repair.candidate is not None
+    (mask,), (options,) = engine.masks, engine.options
+    strengths = options["strength_map"]
+    assert options["strength"] is None  # the user's own is for the edit as a whole
+    assert strengths[45, 55] == pytest.approx(0.9)
+    assert strengths[75, 105] == pytest.approx(0.45)
+    assert strengths[30, 120] == 0
+    assert ((strengths > 0.05) & (strengths < 0.4)).any(), "the parts have no soft border"
+    np.testing.assert_array_equal(strengths > 0, mask > 0)
+
+
+def test_in_one_pass_what_is_of_high_quality_stands_bit_for_bit() -> None:
+    engine = Asked()
+    piece = both_parts(engine)
+    repair = REPAIRS[BY_QUALITY](piece, pb.SuggestedAction(kind=BY_QUALITY))
+    assert repair is not None
+    result = decode_image(carry_out(repair, "again", piece.source, piece.blend).image)
+    changed = (result != piece.picture).any(axis=-1)
+    assert changed[45, 55]
+    assert changed[75, 105]
+    untouched = engine.masks[0] == 0
+    assert not changed[untouched].any()
+    assert untouched[MASK > 0].any()
+
+
+def test_a_strength_of_the_action_is_that_of_the_worst_part_and_the_other_follows() -> None:
+    engine = Asked()
+    REPAIRS[BY_QUALITY](both_parts(engine), pb.SuggestedAction(kind=BY_QUALITY, strength=0.6))
+    strengths = engine.options[0]["strength_map"]
+    assert (strengths[45, 55], strengths[75, 105]) == pytest.approx((0.6, 0.3))
+
+
+def test_an_engine_with_one_strength_for_all_pixels_cannot_do_both_in_one_pass() -> None:
+    engine = Asked(strength_map=False)
+    assert REPAIRS[BY_QUALITY](both_parts(engine), pb.SuggestedAction(kind=BY_QUALITY)) is None
+    assert engine.options == []
+
+
+IN_ONE_PASS = """
+version = 1
+[[rule]]
+name = "a fault of content, by quality"
+defects = ["melted_texture"]
+repairs = [{ kind = "reinpaint_by_quality", strength = 0.8 }, { kind = "redraw_low_quality", strength = 0.9 }]
+"""
+
+
+@pytest.mark.parametrize(("able", "first"), [(True, BY_QUALITY), (False, pb.ACTION_KIND_REDRAW_LOW_QUALITY)])
+def test_a_table_may_ask_for_one_pass_and_what_it_says_next_stands_in_where_the_engine_cannot(
+    able: bool, first: int, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.toml").write_text(IN_ONE_PASS, encoding="utf-8")
+    small = pb.Defect(
+        kind=pb.DEFECT_KIND_MELTED_TEXTURE, severity=0.9, box=pb.Box(x=20, y=16, width=8, height=8)
+    )
+    request = request_for(count=1, repair_round_count=1)
+    mended = Refinement(
+        Asked(strength_map=able),
+        PlainCritic(defects=[small]),
+        request,
+        diagnosis=load_diagnosis(tmp_path / "mine.toml"),
+    )
+    started = [each.candidate_started for each in mended.run() if each.HasField("candidate_started")]
+    assert [each.action for each in started if each.parent_candidate_id][:1] == [first]
+
+
+def test_there_is_nothing_to_do_in_one_pass_where_all_is_alike() -> None:
+    piece = replace(both_parts(Asked()), critique=pb.Critique(heat_maps=[POOR]))
+    assert REPAIRS[BY_QUALITY](piece, pb.SuggestedAction(kind=BY_QUALITY)) is None
 
 
 POOR = pb.HeatMap(region=pb.Box(width=160, height=120), image=encode_image(np.full((12, 16), 255, np.uint8)))

@@ -275,6 +275,8 @@ class _ActionKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     """Inpaint the parts of medium quality again, at middling strength."""
     ACTION_KIND_RESTORE_REGION: _ActionKind.ValueType  # 20
     """Put one part back from the source: the edit was not meant for it."""
+    ACTION_KIND_REINPAINT_BY_QUALITY: _ActionKind.ValueType  # 21
+    """Inpaint the parts of low and of medium quality again in one pass, every pixel at a strength of its own."""
 
 class ActionKind(_ActionKind, metaclass=_ActionKindEnumTypeWrapper):
     """What would mend a defect."""
@@ -321,6 +323,8 @@ ACTION_KIND_REINPAINT_MEDIUM_QUALITY: ActionKind.ValueType  # 19
 """Inpaint the parts of medium quality again, at middling strength."""
 ACTION_KIND_RESTORE_REGION: ActionKind.ValueType  # 20
 """Put one part back from the source: the edit was not meant for it."""
+ACTION_KIND_REINPAINT_BY_QUALITY: ActionKind.ValueType  # 21
+"""Inpaint the parts of low and of medium quality again in one pass, every pixel at a strength of its own."""
 global___ActionKind = ActionKind
 
 class _Subject:

@@ -29,6 +29,8 @@ _FLOOR = 0.15  # squared levels: rounding alone makes so much
 _ALIKE = 0.8  # logarithm of coarse detail by which tiles count as alike
 _GAINS = (0.25, 3.0)
 _MAX_GRAIN = 3.0  # levels
+_EDGE = 5  # pixels: side of the window whose range a pixel may leave by the usual detail alone
+_RARELY = 0.9
 _SPARSE = 8  # tiles outside under which there is nothing to learn from
 
 
@@ -47,8 +49,25 @@ def matched_detail(source: Pixels, picture: Pixels, blend: Array, seed: int) -> 
     grey = [band.mean(axis=-1) for band in bands]
     for band, missing in zip(bands, _missing(known, grey, inside), strict=False):
         new += (float(np.clip(np.exp(missing), *_GAINS)) - 1) * band
+    new = _without_halos(new, crop.now, _usual_detail(crop.before, outside))
     shown = np.where(crop.weight[..., None] > 0, np.clip(new, 0, 255), crop.now)
     return crop.changed(new + _grain(known, shown.mean(axis=-1), inside, seed)[..., None])
+
+
+def _without_halos(new: Array, now: Array, usual: float) -> Array:
+    """Detail may rise out of what lies around it by as much as the photograph's own, not by what a strong edge gains.
+
+    Amplified bands overshoot at edges: an outline gets a dark and a bright line along it that nothing had.
+    """
+    from scipy.ndimage import maximum_filter, minimum_filter
+
+    around = (_EDGE, _EDGE, 1)
+    return np.clip(new, minimum_filter(now, around) - usual, maximum_filter(now, around) + usual)
+
+
+def _usual_detail(before: Array, outside: Mask) -> float:
+    """Levels of the finest detail outside that is rarely exceeded there."""
+    return float(np.quantile(np.abs(_bands(before.mean(axis=-1))[0][outside]), _RARELY))
 
 
 def _apart(crop: Crop) -> tuple[Mask, Mask]:

@@ -178,6 +178,20 @@ def test_oversharpening_is_toned_down_to_the_original(texture: Pixels) -> None:
     assert error(matched_detail(texture, edit, BLEND, seed=1), texture) < 0.6 * error(edit, texture)
 
 
+def test_an_outline_gets_sharper_without_a_line_along_it() -> None:
+    rows, columns = np.mgrid[:160, :200]
+    apart = np.hypot(rows - 80, columns - 100)
+    grain = gaussian_filter(np.random.default_rng(0).normal(0, 1, (160, 200)), 0.7)
+    ground = 110 + 8 * grain / grain.std()
+    perfect = np.where(apart < 14, 235, ground)[..., None].repeat(3, axis=2).astype(np.uint8)
+    edit = spoiled(perfect, lambda p: gaussian_filter(p, (1.5, 1.5, 0)))
+    result = matched_detail(perfect, edit, BLEND, seed=1)
+    assert error(result, perfect) < error(edit, perfect)
+    along = (apart > 15) & (apart < 20)
+    darkest = [float(np.quantile(each[along], 0.01)) for each in (perfect, result)]
+    assert darkest[1] > darkest[0] - 6, "a dark line along the bright disc"
+
+
 def test_a_smooth_place_is_not_taken_for_a_blurred_one(texture: Pixels) -> None:
     source = texture.copy()
     source[30:130, 40:160] = 120  # a plain sign on gravel, inside which the edit lies

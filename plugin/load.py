@@ -92,12 +92,12 @@ class LoadStream:
         """Send one candidate once there is credit; its latency counts from `due`, of `time.monotonic`."""
         await self._credit.acquire()
         self._number += 1
-        candidate = pb.Candidate()
-        candidate.CopyFrom(self._load.candidate)
-        candidate.candidate_id = str(self._number)
-        self._due[candidate.candidate_id] = due
+        request = pb.CritiqueStreamRequest()
+        request.candidate.CopyFrom(self._load.candidate)
+        request.candidate.candidate_id = str(self._number)
+        self._due[request.candidate.candidate_id] = due
         async with self._writing:
-            await self._call.write(pb.CritiqueStreamRequest(candidate=candidate))
+            await self._call.write(request)
 
     async def close(self) -> None:
         """Leave; what is open is dropped."""

@@ -22,12 +22,14 @@ __all__ = [
     "decode_edit",
     "decode_within",
     "decoded_byte_count",
+    "is_light",
 ]
 
 _ID = re.compile(r"[A-Za-z0-9._:-]+")
 # A pixel of a decoded source (3 bytes), and of two float masks (4 bytes each).
 _EDIT_BYTES_PER_PIXEL = 3 + 4 + 4
 _CANDIDATE_BYTES_PER_PIXEL = 3
+_LIGHT_BYTES = 2 * 2**20
 MASK_THRESHOLD = 0.5
 """A mask that nowhere exceeds it is empty: stock inpainting pipelines binarise at this value."""
 
@@ -102,6 +104,21 @@ def decode_within(
     """
     needed = decoded_byte_count(candidate, settings.images)
     return needed if needed > byte_count else decode_candidate(candidate, progress, source, settings, decoder)
+
+
+def is_light(candidate: pb.Candidate, source: NDArray[np.uint8]) -> bool:
+    """Whether decoding only copies pixels, and so few of them that the way to a thread and back would take longer.
+
+    Bare pixels of the region's own size, on a source of at most 2 MiB. Anything else is for a thread.
+    """
+    if source.nbytes > _LIGHT_BYTES or candidate.image.WhichOneof("content") != "raw":
+        return False
+    raw, (height, width) = candidate.image.raw, source.shape[:2]
+    region = candidate.region if candidate.HasField("region") else pb.Box(width=width, height=height)
+    return (raw.width, raw.height) == (
+        region.width,
+        region.height,
+    ) and raw.width * raw.height <= width * height
 
 
 def check_id(value: str, field: str) -> str:

@@ -152,7 +152,8 @@ def observed_item(critique: _Method) -> _Method:
             finally:
                 item.seconds = time.monotonic() - began
                 self._hosts.observer.item_ended(item)
-            _trace_stages(found.timings, began_ns)
+            if tracing.is_on():
+                _trace_stages(found.timings, began_ns)
         return found
 
     return observed  # type: ignore[return-value]

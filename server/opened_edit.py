@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 from editcritic.server.admission import Party
 from editcritic.server.callers import current_caller
 from editcritic.server.critics.base import CritiqueTask, DecodedCandidate
-from editcritic.server.decoding import decode_candidate, decode_within
+from editcritic.server.decoding import decode_candidate, decode_within, is_light
+from editcritic.server.digest import LateDigest
 from editcritic.server.kept import KeptEdit, content_sha256
 from editcritic.server.observing import observed_item
 from editcritic.server.queueing import Ticket
+from editcritic.server.time_limit import time_limit
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import DeadlineExceeded, ServerUnavailable
 
@@ -92,10 +94,8 @@ class OpenedEdit:
         allowed += [timeout_s] if timeout_s is not None else []
         deadline = time.monotonic() + min(allowed)
         try:
-            with current_caller().item():
-                return await asyncio.wait_for(
-                    self._critique(candidate, progress, deadline, on_ticket), min(allowed)
-                )
+            with current_caller().item(), time_limit(min(allowed)):
+                return await self._critique(candidate, progress, deadline, on_ticket)
         except asyncio.TimeoutError as error:
             raise DeadlineExceeded(
                 f"the candidate was not judged within {min(allowed):.3g} s.",
@@ -130,6 +130,8 @@ class OpenedEdit:
         """In one go when the picture is no larger than the source, whose room is taken; else once there is more."""
         hosts, source = self._hosts, self.edit.source
         how = (candidate, progress, source, hosts.settings, hosts.decoder)
+        if is_light(candidate, source):
+            return decode_candidate(*how)
         decoded = await hosts.decode(decode_within, source.nbytes, *how)
         if isinstance(decoded, int):
             with hosts.admission.room(0, decoded - source.nbytes, self._caller):
@@ -154,17 +156,16 @@ class OpenedEdit:
         self, candidate: pb.Candidate, progress: pb.DenoisingProgress | None
     ) -> Iterator[Callable[[pb.Critique], Awaitable[None]]]:
         """What keeps the critique. The content is hashed while the candidate is judged, so that nobody waits for it."""
-        digest = asyncio.ensure_future(self._hosts.decode(content_sha256, candidate)) if self._key else None
+        if not self._key:
+            yield _forget
+            return
+        digest = LateDigest(candidate, self._hosts.decode)
 
         async def remember(critique: pb.Critique) -> None:
-            if digest is not None:
-                self._hosts.critiques.keep(self._name(candidate, progress), await digest, critique)
+            self._hosts.critiques.keep(self._name(candidate, progress), await digest.value(), critique)
 
-        try:
+        with closing(digest):
             yield remember
-        finally:
-            if digest is not None:
-                digest.cancel()
 
     async def _submit(
         self, decoded: DecodedCandidate, deadline: float, on_ticket: Callable[[Ticket], None]
@@ -185,3 +186,7 @@ class OpenedEdit:
             critique.progress.CopyFrom(decoded.progress)
         critique.timings.prepare_ms = prepare_s * 1000
         return critique
+
+
+async def _forget(_critique: pb.Critique) -> None:
+    pass

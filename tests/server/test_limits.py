@@ -105,6 +105,19 @@ async def test_what_travels_along_is_read_up_to_the_limits_that_are_the_default(
         assert at.field != "edit.source", "the decoder's own limit is lower"
 
 
+@pytest.mark.parametrize("isolated", [0, 1], ids=["in process", "isolated"])
+@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("WEBP", {"lossless": True}), ("JPEG", {})])
+async def test_how_far_the_pixels_are_packed_is_no_limit(
+    serving: Any, kind: str, options: dict[str, Any], isolated: int
+) -> None:
+    """A picture of one colour is as good as any: the limits are on its pixels, and the contract says so."""
+    data = file_of(Image.new("RGB", (1500, 1500), (9, 90, 9)), kind, **options)
+    assert 1500 * 1500 * 3 > 100 * len(data)
+    async with serving(decoder_workers=isolated) as (_, stub):
+        read = await refusal(stub.Critique(request_with(data)))
+        assert read.field != "edit.source", "it went on to what else is wrong with the request"
+
+
 @pytest.mark.parametrize("case", BAD_RAW.values(), ids=BAD_RAW.keys())
 async def test_bare_pixels_that_do_not_fit_their_size_are_refused_over_the_wire(
     stub: Any, case: tuple[Any, int, int, int, Any]

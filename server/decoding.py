@@ -169,17 +169,19 @@ def decoded_byte_count(message: pb.Edit | pb.Candidate, limits: ImageLimits) -> 
     Raises:
         ImageError: the header is broken or beyond a limit.
     """
-    is_edit = isinstance(message, pb.Edit)
-    picture, name = (message.source, "source") if isinstance(message, pb.Edit) else (message.image, "image")
-    try:
-        pixels = pixel_count(picture, limits)
-    except ImageError as error:
-        raise error.in_field(name) from error
+    if isinstance(message, pb.Candidate):
+        return _pixel_count(message.image, "image", limits) * _PICTURE_BYTES_PER_PIXEL
+    pixels = _pixel_count(message.source, "source", limits)
     picture_bytes = pixels * _PICTURE_BYTES_PER_PIXEL
-    if not is_edit:
-        return picture_bytes
-    spare = picture_bytes if picture_bytes <= MAX_LIGHT_BYTES else 0
-    return picture_bytes + spare + pixels * _MASKS_BYTES_PER_PIXEL
+    copy_in_store = picture_bytes if picture_bytes <= MAX_LIGHT_BYTES else 0
+    return picture_bytes + copy_in_store + pixels * _MASKS_BYTES_PER_PIXEL
+
+
+def _pixel_count(picture: pb.Image, field: str, limits: ImageLimits) -> int:
+    try:
+        return pixel_count(picture, limits)
+    except ImageError as error:
+        raise error.in_field(field) from error
 
 
 def _decode_picture(

@@ -145,7 +145,8 @@ def test_the_wheel_holds_every_module_and_no_top_level_server(tmp_path: Path) ->
         if file.is_file()
     }
     expected = {f"editcritic/refine/{path.as_posix()}" for path in weights} | {
-        "editcritic/plugin/oracle/oracle.safetensors"
+        "editcritic/plugin/natural_statistics/statistics.npz",
+        "editcritic/plugin/oracle/oracle.safetensors",
     }
     assert len(weights) > 5
     assert expected <= set(names), "what was trained is part of the package"

@@ -1,0 +1,1 @@
+"""Judges an edit by what natural photographs have in common, apart from every critic."""

@@ -2,7 +2,8 @@
 
 For each edit all N candidates are finished once, with previews, which gives the plain answer, best-of-N, and, by
 replay, every race; then the loop runs on its own with as many denoising steps as best-of-N took. The critic that steers
-judges, and so do two who have no part in the search: another critic, and the oracle of the rendered world.
+judges, and so do three who have no part in the search: another critic, which may have one in acceptance, natural scene
+statistics, and the oracle of the rendered world.
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from editcritic.plugin.client import Client
 from editcritic.plugin.editing import make_refine_request
 from editcritic.plugin.embedded import EmbeddedServer
 from editcritic.plugin.judging import ServedCritic
 from editcritic.plugin.loop_figures import Row, summarise
+from editcritic.plugin.natural_statistics.judge import NaturalStatistics
 from editcritic.plugin.oracle.cases import Case, asked_edits, oracle_accuracy
 from editcritic.plugin.oracle.sight import Oracle
 from editcritic.plugin.recorded import RecordedEngine
@@ -38,6 +43,7 @@ from editcritic.refine.request import completed_request
 from editcritic.refine.tabletop.photos import read_photos
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
+from editcritic.v1.errors import InvalidInput
 from editcritic.v1.images import decode_image
 
 __all__ = ["LoopBench", "LoopMeasure", "measure_loop"]
@@ -150,7 +156,7 @@ class LoopMeasure:
 
     def __init__(self, bench: LoopBench, engine: Engine, critic: Critic, held_out: Critic) -> None:
         self._bench, self._engine, self._oracle = bench, engine, Oracle()
-        self._critic, self._held_out = critic, held_out
+        self._critic, self._held_out, self._natural = critic, held_out, NaturalStatistics()
 
     def measure(self, number: int, case: Case) -> Row:
         """One edit, by every arm."""
@@ -210,16 +216,24 @@ class LoopMeasure:
         with self._held_out.open(whole.request.edit) as judge:
             for arm, (told, name, cost) in chosen.items():
                 picture = told.picture(name)
-                seen = self._oracle.look(decode_image(picture), case.mask)
+                shown = decode_image(picture)
+                seen = self._oracle.look(shown, case.mask)
                 other = judge.critique(pb.Candidate(candidate_id=f"{arm}:{name}", image=picture))
                 row.arms[arm] = {
                     "followed": float(seen == case.wanted),
                     "score": told.scores[name],
                     "held_out": other.scores.overall.value,
+                    "natural": self._naturalness(case, shown),
                     "evaluations": float(cost),
                 }
         row.seconds = {name: whole.seconds[name] + loop.seconds[name] for name in whole.seconds}
         return row
+
+    def _naturalness(self, case: Case, picture: NDArray[np.uint8]) -> float:
+        try:
+            return self._natural.judge(case.source, picture, case.mask)
+        except InvalidInput:
+            return math.nan
 
 
 @dataclass

@@ -17,7 +17,7 @@ __all__ = ["ARMS", "Row", "figure_rows", "summarise"]
 ARMS = ("plain", "best_of_n", "halving", "race", "wide_race", "loop")
 """One seed; the best of N by the critic; the same by halving and by the race; a race of twice as many, and the loop
 that goes on from it, with at most as many steps as best-of-N."""
-_JUDGES = ("followed", "score", "held_out")
+_JUDGES = ("followed", "score", "held_out", "natural")
 _RESAMPLES = 2000
 
 Interval = Callable[[Any], dict[str, float]]
@@ -29,7 +29,8 @@ class Row:
 
     Attributes:
         number: its place. record: its candidates. arms: by arm, followed (0 or 1, by the oracle), score (of the critic
-            that steers), held_out (of the other), evaluations.
+            that steers), held_out (of the other), natural (by natural scene statistics, which has no part in anything;
+            NaN for masks too small for them), evaluations.
         stated, is_lost: of the race, as in `race_replay.Outcome`. seconds: all, critic, engine.
     """
 
@@ -62,7 +63,7 @@ def summarise(rows: Sequence[Row], seed: int) -> dict[str, Any]:
                 name: interval(_values(rows, arm, name) - _values(rows, "best_of_n", name))
                 for name in _JUDGES
             }
-            for arm in ("wide_race", "loop")
+            for arm in ("race", "wide_race", "loop")
         },
         "preview_correlation": _correlations(rows, interval),
         "draft_correlation": _mean_correlation(

@@ -23,7 +23,12 @@ from editcritic.server.guard import Guard
 from editcritic.server.hosting import Hosts
 from editcritic.server.http_face.registry import Registry
 from editcritic.server.operations import Operations
-from editcritic.server.settings import ServerSettings, SettingsError, split_address
+from editcritic.server.settings import (
+    MAX_CALL_METADATA_BYTES,
+    ServerSettings,
+    SettingsError,
+    split_address,
+)
 from editcritic.server.systemd import notify
 from editcritic.server.tls import CertificateFiles
 from editcritic.server.tokens import Authenticator
@@ -41,7 +46,6 @@ ServiceFactory: TypeAlias = "Callable[[Hosts, Registry], str]"
 ADMIN_SERVICE_NAME: str = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
 SERVICE_NAME: str = critic_pb2.DESCRIPTOR.services_by_name["CriticService"].full_name
 
-_MAX_METADATA_BYTES = 8192
 # Python's own 5 ms would leave a device idle between two batches.
 _SWITCH_INTERVAL_S = 0.0005
 _LOST_GRACE_S = 1.0  # for answers that are on their way
@@ -324,8 +328,8 @@ def _connection_options(settings: ServerSettings) -> tuple[tuple[str, int], ...]
         # An idle stream sends no data; without this its connection would be asked twice and never again.
         ("grpc.http2.max_pings_without_data", 0),
         # Between gRPC's own soft and hard limit it refuses at random; a token and a trace fit many times over.
-        ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
-        ("grpc.absolute_max_metadata_size", _MAX_METADATA_BYTES),
+        ("grpc.max_metadata_size", MAX_CALL_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", MAX_CALL_METADATA_BYTES),
         # Two servers on one port would share calls without a warning.
         ("grpc.so_reuseport", 0),
     )

@@ -20,7 +20,12 @@ from editcritic.server.hosting import Hosts
 from editcritic.server.opened_edit import OpenedEdit
 from editcritic.server.ranking import rank
 from editcritic.server.session import CritiqueSession
-from editcritic.server.settings import PROTOCOL_REVISION
+from editcritic.server.settings import (
+    MAX_COMMENT_CHARS,
+    MAX_OTHERS,
+    MAX_VERDICT_CRITIQUE_BYTES,
+    PROTOCOL_REVISION,
+)
 from editcritic.server.verdicts import VerdictStore
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import critic_pb2_grpc
@@ -30,10 +35,6 @@ __all__ = ["CriticService"]
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
-_MAX_COMMENT_CHARS = 2000
-_MAX_OTHERS = 64
-# Verdicts are kept for ever; a critique without heat maps has some kilobytes.
-_MAX_CRITIQUE_BYTES = 4 * 2**20
 # Candidates of one Rank that are decoded at a time, so that a long list does not hold all pictures at once.
 _RANK_WINDOW = 4
 
@@ -194,20 +195,20 @@ async def _outcome(
 def _check_verdict(request: pb.RecordVerdictRequest) -> None:
     for name in ("verdict_id", "edit_id", "candidate_id"):
         check_id(getattr(request, name), name)
-    if len(request.other_candidate_ids) > _MAX_OTHERS:
-        raise _invalid("other_candidate_ids", f"over {_MAX_OTHERS} candidates were passed over")
+    if len(request.other_candidate_ids) > MAX_OTHERS:
+        raise _invalid("other_candidate_ids", f"over {MAX_OTHERS} candidates were passed over")
     for other in request.other_candidate_ids:
         check_id(other, "other_candidate_ids")
-    if request.critique.ByteSize() > _MAX_CRITIQUE_BYTES:
+    if request.critique.ByteSize() > MAX_VERDICT_CRITIQUE_BYTES:
         raise _invalid(
-            "critique", f"the critique has over {_MAX_CRITIQUE_BYTES:,} bytes; leave out its heat maps"
+            "critique", f"the critique has over {MAX_VERDICT_CRITIQUE_BYTES:,} bytes; leave out its heat maps"
         )
     if request.kind not in pb.VerdictKind.values() or request.kind == pb.VERDICT_KIND_UNSPECIFIED:
         raise _invalid("kind", f"{request.kind} is no kind of verdict")
     if request.HasField("rating") and not 0.0 <= request.rating <= 100.0:
         raise _invalid("rating", f"the rating is {request.rating}; it must be 0 to 100")
-    if len(request.comment) > _MAX_COMMENT_CHARS:
-        raise _invalid("comment", f"the comment has over {_MAX_COMMENT_CHARS:,} characters")
+    if len(request.comment) > MAX_COMMENT_CHARS:
+        raise _invalid("comment", f"the comment has over {MAX_COMMENT_CHARS:,} characters")
 
 
 def _invalid(field: str, message: str) -> InvalidInput:

@@ -21,6 +21,7 @@ from google.rpc import status_pb2
 from numpy.typing import NDArray
 
 from editcritic.server.decoder_worker import ANSWER, MASK, PICTURE, READY, REQUEST, as_argument, receive
+from editcritic.server.settings import DECODING_TIMEOUT_S
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import ImageError, ServerFault, ServerUnavailable, error_from_status
 from editcritic.v1.images import ImageLimits, decode_image, decode_mask, pixel_count
@@ -54,7 +55,7 @@ class DecoderPool:
         workers: int,
         limits: ImageLimits,
         *,
-        timeout_s: float = 30.0,
+        timeout_s: float = DECODING_TIMEOUT_S,
         command: tuple[str, ...] | None = None,
     ) -> None:
         self._limits = limits

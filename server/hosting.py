@@ -32,7 +32,7 @@ from editcritic.server.kept import EditStore, KeptEdit, RecentCritiques, edit_sh
 from editcritic.server.observing import ObservedExecutor, Observers
 from editcritic.server.opened_edit import OpenedEdit
 from editcritic.server.reloading import retire, warm_up
-from editcritic.server.settings import ServerSettings
+from editcritic.server.settings import DECODING_TIMEOUT_S, ServerSettings
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import EditCriticError, NotFound, ProtocolError, ServerUnavailable
 
@@ -379,4 +379,4 @@ def _decoder(settings: ServerSettings) -> Decoder:
     # Windows lacks what confines a worker.
     from editcritic.server.decoder_pool import DecoderPool
 
-    return DecoderPool(settings.isolated_decoders, settings.images)
+    return DecoderPool(settings.isolated_decoders, settings.images, timeout_s=DECODING_TIMEOUT_S)

@@ -30,6 +30,11 @@ PROTOCOL_REVISION = 1
 """Revision of `editcritic.v1` that this server speaks."""
 
 MAX_ID_CHARS = 64
+MAX_COMMENT_CHARS = 2000
+MAX_OTHERS = 64
+MAX_VERDICT_CRITIQUE_BYTES = 4 * 2**20  # verdicts are kept for ever
+MAX_CALL_METADATA_BYTES = 8192
+DECODING_TIMEOUT_S = 30.0
 _PUBLIC_DECODERS = 2
 _MAX_PORT = 65535
 DRIFT_BINS = 10
@@ -258,6 +263,11 @@ class ServerSettings:
             max_metadata_byte_count=self.images.max_metadata_bytes,
             max_scan_count=self.images.max_scans,
             max_chunk_count=MAX_CHUNKS,
+            max_comment_char_count=MAX_COMMENT_CHARS,
+            max_other_candidate_count=MAX_OTHERS,
+            max_verdict_critique_byte_count=MAX_VERDICT_CRITIQUE_BYTES,
+            max_call_metadata_byte_count=MAX_CALL_METADATA_BYTES,
+            decoding_timeout_ms=round(1000 * DECODING_TIMEOUT_S) if self.isolated_decoders else 0,
         )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,38 @@ async def test_what_travels_along_is_read_up_to_the_limits_that_are_the_default(
         limits = (await stub.ListCritics(pb.ListCriticsRequest())).limits
         at = await refusal(stub.Critique(request_with(AT[name](getattr(limits, name)))))
         assert at.field != "edit.source", "the decoder's own limit is lower"
+
+
+async def test_a_verdict_is_taken_up_to_the_limits_that_are_told(serving: Any, tmp_path: Path) -> None:
+    async with serving(verdicts_path=tmp_path / "verdicts.sqlite3") as (_, stub):
+        limits = (await stub.ListCritics(pb.ListCriticsRequest())).limits
+
+        def verdict(beyond: int, field: str) -> pb.RecordVerdictRequest:
+            more = {
+                name: beyond if name == field else 0
+                for name in ("comment", "other_candidate_ids", "critique")
+            }
+            critique = pb.Critique(explanation="x" * (limits.max_verdict_critique_byte_count - 5))
+            critique.explanation += "x" * more["critique"]
+            return pb.RecordVerdictRequest(
+                verdict_id=f"v{field}"[:9],
+                edit_id="e",
+                candidate_id="c",
+                kind=pb.VERDICT_KIND_ACCEPTED,
+                comment="x" * (limits.max_comment_char_count + more["comment"]),
+                other_candidate_ids=["o"] * (limits.max_other_candidate_count + more["other_candidate_ids"]),
+                critique=critique,
+            )
+
+        for field in ("comment", "other_candidate_ids", "critique"):
+            refused = await refusal(stub.RecordVerdict(verdict(1, field)))
+            assert (refused.code, refused.field) == (3, field)
+        await stub.RecordVerdict(verdict(0, ""))
+
+
+def test_a_time_limit_on_decoding_is_told_where_there_is_one() -> None:
+    assert ServerSettings(decoder_workers=2).limits().decoding_timeout_ms == 30_000
+    assert ServerSettings(decoder_workers=0).limits().decoding_timeout_ms == 0
 
 
 @pytest.mark.parametrize("isolated", [0, 1], ids=["in process", "isolated"])

@@ -2056,6 +2056,11 @@ class ServerLimits(google.protobuf.message.Message):
     MAX_METADATA_BYTE_COUNT_FIELD_NUMBER: builtins.int
     MAX_SCAN_COUNT_FIELD_NUMBER: builtins.int
     MAX_CHUNK_COUNT_FIELD_NUMBER: builtins.int
+    MAX_COMMENT_CHAR_COUNT_FIELD_NUMBER: builtins.int
+    MAX_OTHER_CANDIDATE_COUNT_FIELD_NUMBER: builtins.int
+    MAX_VERDICT_CRITIQUE_BYTE_COUNT_FIELD_NUMBER: builtins.int
+    MAX_CALL_METADATA_BYTE_COUNT_FIELD_NUMBER: builtins.int
+    DECODING_TIMEOUT_MS_FIELD_NUMBER: builtins.int
     max_message_byte_count: builtins.int
     """Largest request message, in bytes."""
     max_image_byte_count: builtins.int
@@ -2096,6 +2101,18 @@ class ServerLimits(google.protobuf.message.Message):
     """Most passes of a progressive JPEG."""
     max_chunk_count: builtins.int
     """Most chunks of a PNG or a WebP, or segments of a JPEG. How far the pixels are packed is not limited."""
+    max_comment_char_count: builtins.int
+    """Longest comment of a verdict, in characters."""
+    max_other_candidate_count: builtins.int
+    """Most candidates that a verdict names as passed over."""
+    max_verdict_critique_byte_count: builtins.int
+    """Largest critique of a verdict, in bytes; one without heat maps has some kilobytes."""
+    max_call_metadata_byte_count: builtins.int
+    """Most metadata of a call, in bytes."""
+    decoding_timeout_ms: builtins.int
+    """Longest time that decoding one picture may take, in milliseconds. 0: pictures are decoded in the server's own process,
+    and no such limit holds.
+    """
     def __init__(
         self,
         *,
@@ -2119,8 +2136,13 @@ class ServerLimits(google.protobuf.message.Message):
         max_metadata_byte_count: builtins.int = ...,
         max_scan_count: builtins.int = ...,
         max_chunk_count: builtins.int = ...,
+        max_comment_char_count: builtins.int = ...,
+        max_other_candidate_count: builtins.int = ...,
+        max_verdict_critique_byte_count: builtins.int = ...,
+        max_call_metadata_byte_count: builtins.int = ...,
+        decoding_timeout_ms: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing_extensions.Literal["max_budget_ms", b"max_budget_ms", "max_candidates_per_request", b"max_candidates_per_request", "max_chunk_count", b"max_chunk_count", "max_exif_byte_count", b"max_exif_byte_count", "max_frame_count", b"max_frame_count", "max_id_char_count", b"max_id_char_count", "max_image_byte_count", b"max_image_byte_count", "max_message_byte_count", b"max_message_byte_count", "max_metadata_byte_count", b"max_metadata_byte_count", "max_pending_per_stream", b"max_pending_per_stream", "max_pixel_count", b"max_pixel_count", "max_profile_byte_count", b"max_profile_byte_count", "max_prompt_char_count", b"max_prompt_char_count", "max_queued_byte_count", b"max_queued_byte_count", "max_queued_count", b"max_queued_count", "max_scan_count", b"max_scan_count", "max_side_px", b"max_side_px", "max_stream_count", b"max_stream_count", "min_side_px", b"min_side_px", "stream_idle_timeout_ms", b"stream_idle_timeout_ms"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["decoding_timeout_ms", b"decoding_timeout_ms", "max_budget_ms", b"max_budget_ms", "max_call_metadata_byte_count", b"max_call_metadata_byte_count", "max_candidates_per_request", b"max_candidates_per_request", "max_chunk_count", b"max_chunk_count", "max_comment_char_count", b"max_comment_char_count", "max_exif_byte_count", b"max_exif_byte_count", "max_frame_count", b"max_frame_count", "max_id_char_count", b"max_id_char_count", "max_image_byte_count", b"max_image_byte_count", "max_message_byte_count", b"max_message_byte_count", "max_metadata_byte_count", b"max_metadata_byte_count", "max_other_candidate_count", b"max_other_candidate_count", "max_pending_per_stream", b"max_pending_per_stream", "max_pixel_count", b"max_pixel_count", "max_profile_byte_count", b"max_profile_byte_count", "max_prompt_char_count", b"max_prompt_char_count", "max_queued_byte_count", b"max_queued_byte_count", "max_queued_count", b"max_queued_count", "max_scan_count", b"max_scan_count", "max_side_px", b"max_side_px", "max_stream_count", b"max_stream_count", "max_verdict_critique_byte_count", b"max_verdict_critique_byte_count", "min_side_px", b"min_side_px", "stream_idle_timeout_ms", b"stream_idle_timeout_ms"]) -> None: ...
 
 global___ServerLimits = ServerLimits
 

@@ -46,9 +46,14 @@ class Drafting:
         self._region = _shown(run)
 
     def steps(self, names: Sequence[str], count: int) -> Steps:
-        """Events; returns the critiques by name, None where the critic gave none. Who failed is left out."""
-        found: dict[str, pb.Critique | None] = {}
+        """Events; returns the critiques by name, of those that could be made and judged.
+
+        Raises: Stop when the run is cancelled or its time is over.
+        """
+        found: dict[str, pb.Critique] = {}
         for start in range(0, len(names), _TOGETHER):
+            if start > 0:
+                self._run.check_time()
             wave = _Wave(
                 self._run, {name: partial(self._start, name, count) for name in names[start:][:_TOGETHER]}
             )
@@ -58,13 +63,15 @@ class Drafting:
                 wave.drop()
         return found
 
-    def _judge_all(self, wave: _Wave, found: dict[str, pb.Critique | None]) -> Steps:
+    def _judge_all(self, wave: _Wave, found: dict[str, pb.Critique]) -> Steps:
         for name in wave.starts:
             self._run.check_cancelled()
             event = yield from self._run.attempt("preview", partial(self._taken, wave, name), name)
             if event is not None:
                 self._run.spent[f"{name} draft"] = event.preview.progress.step
-                found[name] = yield from self._judged(name, event.preview)
+                seen = partial(self._critique, name, event.preview)
+                judged = yield from self._run.attempt("critique", seen, name)
+                found |= {name: judged.critique} if judged is not None else {}
 
     def _taken(self, wave: _Wave, name: str) -> refine_pb2.PreviewTaken:
         left, top, right, bottom = self._region
@@ -77,10 +84,6 @@ class Drafting:
             region=pb.Box(x=left, y=top, width=right - left, height=bottom - top),
             is_draft=True,
         )
-
-    def _judged(self, name: str, seen: refine_pb2.PreviewTaken) -> Steps:
-        event = yield from self._run.attempt("critique", partial(self._critique, name, seen), name)
-        return event.critique if event is not None else None
 
     def _critique(self, name: str, seen: refine_pb2.PreviewTaken) -> pb.Critique:
         """Judged as what it is, a picture with all its steps, and told as what it is to the candidate, a beginning."""

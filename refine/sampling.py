@@ -133,12 +133,8 @@ class Racing:
         for name in names:
             yield self._run.begin(name, self._lanes[name].seed)
         found = yield from self._drafting.steps(names, count)
-        for name in names:
-            if name not in found:
-                self._lanes[name].drop()
-                self._race.failed(name)
-                continue
-            judged = found[name]
+        for name in names:  # one whose draft failed is still there to be tried in whole
+            judged = found.get(name)
             self._lanes[name].draft = _overall(judged) if judged is not None else None
             self._race.drafted(name, self._lanes[name].draft, _veto(judged))
 

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from editcritic.refine.drafting import draft_steps
+from editcritic.refine.dummy import DummyEngine
 from editcritic.refine.engine import load_engine
 from editcritic.refine.journal import Journal
 from editcritic.refine.loop import Refinement
@@ -27,6 +28,7 @@ from editcritic.refine.race import Advance, Drop, MakeDrafts, Race, RaceOptions
 from editcritic.refine.race_replay import Record, replay
 from editcritic.refine.solvers import draft_scheduler
 from editcritic.v1 import refine_pb2
+from editcritic.v1.errors import InvalidInput
 from tests.refine.conftest import engine_of
 from tests.refine.critics import PlainCritic
 from tests.refine.test_loop import decisions, events_of, request_for, without_time
@@ -186,6 +188,27 @@ def test_too_few_steps_for_a_draft_make_none() -> None:
     request = request_for(count=4, race=drafting(), repair_round_count=0)
     request.sampling.step_count = 4
     assert not drafts_of(events_of(PlainCritic(), request))
+
+
+class CannotDraft(DummyEngine):
+    """Refuses every draft."""
+
+    def candidate(self, *arguments: Any, **options: Any) -> Any:
+        if options.get("draft"):
+            raise InvalidInput("no drafts here")
+        return super().candidate(*arguments, **options)
+
+
+@pytest.mark.parametrize("is_audit", [False, True])
+def test_a_draft_that_fails_costs_nobody_the_plain_answer_nor_the_race(is_audit: bool) -> None:
+    race = refine_pb2.RaceOptions(audit=is_audit, draft=True)
+    events = events_of(
+        PlainCritic(), request_for(count=4, race=race, repair_round_count=0), engine=CannotDraft()
+    )
+    finished_ones = {e.candidate_finished.candidate_id for e in events if e.HasField("candidate_finished")}
+    assert "seed-5" in finished_ones
+    assert len(finished_ones) > 1
+    assert not drafts_of(events)
 
 
 def test_an_audit_teaches_the_journal_what_drafts_tell(tmp_path: Path) -> None:

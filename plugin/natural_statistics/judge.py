@@ -28,7 +28,7 @@ class NaturalStatistics:
         self._usual = Usual.load(statistics)
 
     def judge(self, source: NDArray[np.uint8], picture: NDArray[np.uint8], mask: NDArray[Any]) -> float:
-        """0 to 100, higher is more natural; untouched photographs have about 50 in the middle.
+        """0 to 100, higher is more natural: 50 is typical of an untouched photograph, 20 is twice as far off.
 
         Args:
             source: (H, W, 3) uint8, of which the ring is taken. picture: (H, W, 3) uint8, the edit.
@@ -40,7 +40,7 @@ class NaturalStatistics:
         return self._usual.score(see(source, picture, mask))
 
     def distance(self, source: NDArray[np.uint8], picture: NDArray[np.uint8], mask: NDArray[Any]) -> float:
-        """What the score falls with, for edits of one mask: about 1 for the untouched, without an upper end.
+        """What the score falls with, for edits of one mask: 0.7 in the middle of the untouched, without an upper end.
 
         Arguments and errors are those of `judge`.
         """

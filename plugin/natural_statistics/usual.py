@@ -31,22 +31,24 @@ class Usual:
         mean: (F,), difference of untouched regions from their rings.
         whitening: (F, F), by which what differs from that is multiplied.
         typical: (2,), constant and slope of the logarithm of an untouched region's distance by that of its pixels.
-        width: (), of the logistic distribution of the logarithms about that.
     """
 
     mean: Array
     whitening: Array
     typical: Array
-    width: Array
 
     def distance(self, seen: Seen) -> float:
         """Root mean square of the whitened difference: mostly under 1.5 when untouched, without an upper end."""
         return float(np.sqrt((((seen.difference - self.mean) @ self.whitening) ** 2).mean()))
 
     def score(self, seen: Seen) -> float:
-        """About the share, in percent, of untouched regions of that size that lie farther off."""
-        farther = np.log(self.distance(seen)) - self.typical @ [1.0, np.log(seen.inside_px)]
-        return float(100 / (1 + np.exp(farther / self.width)))
+        """100 t^2 / (t^2 + d^2) for a distance d where untouched regions of that size typically have t.
+
+        No share of untouched regions: what engines paint lies farther off than nearly all of them, and shares would put
+        good and bad of it alike at 0.
+        """
+        typical = float(np.exp(self.typical @ [1.0, np.log(seen.inside_px)]))
+        return 100 / (1 + (self.distance(seen) / typical) ** 2)
 
     def save(self, path: Path) -> None:
         """Write it, in half of the precision."""
@@ -66,13 +68,11 @@ def learn(seen: Sequence[Seen], kept_back: Sequence[Seen]) -> Usual:
     covariance = np.cov(differences.T)
     shrunk = (1 - _SHRINKAGE) * covariance + _SHRINKAGE * np.diag(np.diag(covariance))
     whitening = np.linalg.cholesky(np.linalg.inv(shrunk))
-    found = Usual(differences.mean(axis=0), whitening, np.zeros(2), np.ones(()))
-    return replace(found, **_typical_distance(found, kept_back))
+    found = Usual(differences.mean(axis=0), whitening, np.zeros(2))
+    return replace(found, typical=_typical_distance(found, kept_back))
 
 
-def _typical_distance(usual: Usual, seen: Sequence[Seen]) -> dict[str, Array]:
+def _typical_distance(usual: Usual, seen: Sequence[Seen]) -> Array:
     far = np.log([usual.distance(each) for each in seen])
     sizes = np.column_stack([np.ones(len(seen)), np.log([each.inside_px for each in seen])])
-    typical = np.linalg.lstsq(sizes, far, rcond=None)[0]
-    # A logistic distribution's deviation is its width times pi over the root of three.
-    return {"typical": typical, "width": (far - sizes @ typical).std() * np.sqrt(3) / np.pi}
+    return np.asarray(np.linalg.lstsq(sizes, far, rcond=None)[0])

@@ -131,8 +131,8 @@ PLAN = (
         (80, 80),
         "a shiny white ball",
         19,
-        "Worse by eye: the first ball is the rounder one. The loop stopped below its target, which a person is to take as "
-        "a no.",
+        "Worse by eye: the first ball is the rounder one. The loop stopped below its target, which a person is to take "
+        "as a no.",
     ),
     GalleryEdit(
         "grass",
@@ -160,8 +160,8 @@ PLAN = (
         (29, 29),
         "",
         31,
-        "Nothing better was found, and the grey heap in the place of the coin is none. A race by previews finds seed 33, "
-        "which leaves a smudge only; its draft misled.",
+        "Nothing better was found, and the grey heap in the place of the coin is none. A race by previews finds seed "
+        "33, which leaves a smudge only; its draft misled.",
     ),
 )
 """The edits. All but the first, which has the demo's place and seed, were chosen before any outcome was seen; none was

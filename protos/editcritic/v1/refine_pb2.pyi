@@ -238,7 +238,7 @@ class RaceOptions(google.protobuf.message.Message):
     """
     draft: builtins.bool
     """Make a draft of every candidate first, the same seed in a quarter of the steps, and judge that. Absent: where drafts of
-    this engine were measured to tell the final score. A draft of less than two steps is never made.
+    this engine were measured to tell the final score. Where two steps are over two fifths of all, none is made.
     """
     def __init__(
         self,

@@ -67,7 +67,8 @@ class RaceOptions:
         rungs: shares of the steps, rising, in (0, 1), at which previews are judged.
         wave: how many candidates without a draft start together, for engines that denoise them in one pass.
         is_audit: decide as always, but drop nobody, to learn what dropping would have cost.
-        draft: make drafts first; None where the table knows that they tell, and in an audit. "halving" makes none.
+        draft: make drafts first; None in a margin race where the table knows that they tell, and in an audit. "halving"
+            makes none.
     """
 
     method: Method = "margin"
@@ -296,6 +297,8 @@ class Race:
             return None
         if options.draft or options.is_audit:
             return known or PRIOR_DRAFT
+        if options.method == "plain":
+            return None
         return known if known is not None and known.correlation >= LEAST_CORRELATION else None
 
     def _telling_rungs(self) -> tuple[float, ...]:

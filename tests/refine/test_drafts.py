@@ -79,6 +79,8 @@ def test_drafts_are_made_where_they_are_known_to_tell_or_asked_for() -> None:
     assert drafts(PRIOR, draft=True)
     assert drafts(PRIOR, is_audit=True), "else nobody would ever learn it"
     assert not drafts(drafting_table(), method="halving")
+    assert not drafts(drafting_table(), method="plain"), "where everybody is finished drafts are of no use"
+    assert drafts(drafting_table(), method="plain", draft=True)
 
 
 def test_previews_are_only_looked_at_where_they_tell_more_than_the_draft() -> None:

@@ -237,8 +237,9 @@ class RaceOptions(google.protobuf.message.Message):
     chosen by its seed.
     """
     draft: builtins.bool
-    """Make a draft of every candidate first, the same seed in a quarter of the steps, and judge that. Absent: where drafts of
-    this engine were measured to tell the final score. Where two steps are over two fifths of all, none is made.
+    """Make a draft of every candidate first, the same seed in a quarter of the steps, and judge that. Absent: in a margin
+    race, where drafts of this engine were measured to tell the final score, and in an audit. Where two steps are over two
+    fifths of all, none is made.
     """
     def __init__(
         self,

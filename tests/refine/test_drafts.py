@@ -14,7 +14,6 @@ from editcritic.refine.drafting import draft_steps
 from editcritic.refine.dummy import DummyEngine
 from editcritic.refine.engine import load_engine
 from editcritic.refine.journal import Journal
-from editcritic.refine.loop import Refinement
 from editcritic.refine.preview_table import (
     PRIOR,
     PRIOR_DRAFT,
@@ -31,10 +30,9 @@ from editcritic.v1 import refine_pb2
 from editcritic.v1.errors import InvalidInput
 from tests.refine.conftest import engine_of
 from tests.refine.critics import PlainCritic
-from tests.refine.test_loop import decisions, events_of, request_for, without_time
+from tests.refine.test_loop import Events, decisions, events_of, request_for
 from tests.refine.test_race import cost, finished, run, telling_table
-
-Events = list[refine_pb2.RefineResponse]
+from tests.refine.test_racing_runs import ends_alike_after_any_kill
 
 FINALS = [40.0, 30.0, 80.0, 20.0, 50.0, 60.0, 10.0, 35.0]
 
@@ -106,7 +104,8 @@ def test_a_draft_that_the_critic_cannot_judge_drops_nobody() -> None:
             for name in move.names:
                 race.finished(name, 45.0)
         else:
-            assert move == Drop("2", move.probability, move.reason), "only a draft that was judged can speak"
+            assert isinstance(move, Drop)
+            assert move.name == "2", "only a draft that was judged can speak"
 
 
 def test_a_replayed_race_counts_the_steps_of_drafts() -> None:
@@ -167,16 +166,7 @@ def test_a_run_tells_its_drafts_and_counts_their_steps() -> None:
 
 def test_a_run_with_drafts_that_is_killed_after_any_event_resumes_to_the_same_end(tmp_path: Path) -> None:
     request = request_for(count=6, race=drafting(price=2.0), repair_round_count=0)
-    straight = events_of(PlainCritic(), request)
-    assert drafts_of(straight)
-    for length in range(1, len(straight) + 1):
-        journal = Journal(tmp_path / f"{length}.sqlite3")
-        killed = Refinement(load_engine("dummy"), PlainCritic(), request, journal).run()
-        for _ in range(length):
-            next(killed)
-        killed.close()  # type: ignore[attr-defined]
-        resumed = events_of(PlainCritic(), journal.request("mine"), journal=journal)
-        assert without_time(resumed) == without_time(straight), f"killed after event {length}"
+    assert drafts_of(ends_alike_after_any_kill(request, tmp_path))
 
 
 def test_a_budget_has_room_for_drafts_only_when_one_of_them_can_be_finished() -> None:

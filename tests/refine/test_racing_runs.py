@@ -14,7 +14,14 @@ from editcritic.refine.loop import Refinement
 from editcritic.refine.request import completed_request
 from editcritic.v1 import refine_pb2
 from tests.refine.critics import PlainCritic
-from tests.refine.test_loop import decisions, events_of, request_for, stop_reason, without_time
+from tests.refine.test_loop import (
+    Events,
+    decisions,
+    events_of,
+    request_for,
+    stop_reason,
+    without_time,
+)
 
 
 def racing(**more: Any) -> refine_pb2.RaceOptions:
@@ -43,8 +50,13 @@ def test_a_critic_is_told_whose_previews_it_sees() -> None:
 
 def test_a_race_that_is_killed_after_any_event_resumes_to_the_same_end(tmp_path: Path) -> None:
     request = request_for(count=6, race=racing(price=2.0), repair_round_count=1)
-    straight = events_of(PlainCritic(), request)
+    straight = ends_alike_after_any_kill(request, tmp_path)
     assert "DROP" in decisions(straight)
+
+
+def ends_alike_after_any_kill(request: refine_pb2.RefineRequest, tmp_path: Path) -> Events:
+    """The events of an undisturbed run, once it was seen that runs killed after any of them end in the same way."""
+    straight = events_of(PlainCritic(), request)
     for length in range(1, len(straight) + 1):
         journal = Journal(tmp_path / f"{length}.sqlite3")
         killed = Refinement(load_engine("dummy"), PlainCritic(), request, journal).run()
@@ -53,6 +65,7 @@ def test_a_race_that_is_killed_after_any_event_resumes_to_the_same_end(tmp_path:
         killed.close()  # type: ignore[attr-defined]
         resumed = events_of(PlainCritic(), journal.request("mine"), journal=journal)
         assert without_time(resumed) == without_time(straight), f"killed after event {length}"
+    return straight
 
 
 def test_runs_in_which_nobody_is_dropped_teach_the_journal_and_later_races_use_it(tmp_path: Path) -> None:

@@ -101,7 +101,9 @@ async def test_every_limit_can_be_asked_for(stub: Any) -> None:
     unset = [
         field.name for field in answer.limits.DESCRIPTOR.fields if getattr(answer.limits, field.name) <= 0
     ]
-    assert unset == ["decoding_timeout_ms"], "on loopback pictures are decoded in the server, without a time limit"
+    assert unset == ["decoding_timeout_ms"], (
+        "on loopback pictures are decoded in the server, without a time limit"
+    )
 
 
 async def test_a_verdict_is_kept_once(serving: Any, tmp_path: Path) -> None:

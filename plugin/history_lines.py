@@ -44,6 +44,7 @@ def candidate_facts(
         if started.action
         else None,
         "steps": story.finished.evaluation_count if story.finished else None,
+        "large_steps": story.finished.large_step_count if story.finished else None,
         "is_result": result is not None and result.candidate_id == started.candidate_id,
         "error": story.error or None,
         "scores": score_values(critique),

@@ -162,7 +162,8 @@ class LoopMeasure:
         """One edit, by every arm."""
         bench = self._bench
         ask = partial(make_refine_request, case.source, case.mask, case.prompt, seed=1000 * number)
-        whole = self._run(ask(candidates=bench.candidates, rounds=0, race="plain", draft=True), None)
+        whole = self._run(ask(candidates=bench.candidates, rounds=0, race="plain", draft=False), None)
+        drafted = self._run(ask(candidates=bench.candidates, rounds=0, race="plain", draft=True), None)
         loop = self._run(
             ask(
                 candidates=2 * bench.candidates,
@@ -173,7 +174,7 @@ class LoopMeasure:
             ),
             self._held_out if bench.accepts else None,
         )
-        return self._row(number, case, whole, loop)
+        return self._row(number, case, whole, drafted, loop)
 
     def _run(self, request: refine_pb2.RefineRequest, acceptance: Critic | None) -> _Told:
         critic, engine, full = (
@@ -196,11 +197,11 @@ class LoopMeasure:
         """What the engine took until now for candidates that are kept, whenever they were made."""
         return self._engine.seconds if isinstance(self._engine, RecordedEngine) else 0.0
 
-    def _row(self, number: int, case: Case, whole: _Told, loop: _Told) -> Row:
-        record = whole.record()
+    def _row(self, number: int, case: Case, whole: _Told, drafted: _Told, loop: _Told) -> Row:
+        record, begun = whole.record(), drafted.record()
         started = whole.events[0].started
         table = known_table(pairing(started.engine, started.search_critic), None)
-        raced = replay(record, table, RaceOptions(price=self._bench.price), 1000 * number)
+        raced = replay(begun, table, RaceOptions(price=self._bench.price), 1000 * number)
         halved = replay(record, table, RaceOptions("halving"), 1000 * number)
         first, best = record.names[0], record.best()
         one = whole.cost(first)
@@ -208,11 +209,12 @@ class LoopMeasure:
             "plain": (whole, first, one),
             "best_of_n": (whole, best, one * len(record.names)),
             "halving": (whole, halved.best, halved.cost * one),
-            "race": (whole, raced.best, raced.cost * one),
+            "drafted_best_of_n": (drafted, begun.best(), float(drafted.result.evaluation_count)),
+            "race": (drafted, raced.best, raced.cost * one),
             "wide_race": (loop, *loop.selected()),
             "loop": (loop, loop.result.candidate_id, float(loop.result.evaluation_count)),
         }
-        row = Row(number, record=record, stated=raced.stated, is_lost=raced.is_lost)
+        row = Row(number, record=record, drafted=begun, stated=raced.stated, is_lost=raced.is_lost)
         with self._held_out.open(whole.request.edit) as judge:
             for arm, (told, name, cost) in chosen.items():
                 picture = told.picture(name)
@@ -226,7 +228,9 @@ class LoopMeasure:
                     "natural": self._naturalness(case, shown),
                     "evaluations": float(cost),
                 }
-        row.seconds = {name: whole.seconds[name] + loop.seconds[name] for name in whole.seconds}
+        row.seconds = {
+            name: sum(told.seconds[name] for told in (whole, drafted, loop)) for name in whole.seconds
+        }
         return row
 
     def _naturalness(self, case: Case, picture: NDArray[np.uint8]) -> float:
@@ -278,7 +282,7 @@ class _Told:
         """Who led when the race was over, and the denoising steps until then."""
         spent: dict[str, int] = {}
         for event in self.events:
-            if event.preview.is_draft:
+            if event.preview.is_draft and not event.preview.goes_on:
                 spent[f"{event.preview.candidate_id} draft"] = event.preview.progress.step
             elif event.HasField("preview"):
                 spent[event.preview.candidate_id] = event.preview.progress.step
@@ -301,5 +305,12 @@ class _Told:
             names,
             [self.previews.get(name, {}) for name in names],
             [self.scores[name] for name in names],
-            [self.drafts.get(name, math.nan) for name in names],
+            [self.drafts.get(name, math.nan) for name in names] if self.drafts else (),
+            self._rest(),
         )
+
+    def _rest(self) -> float:
+        """Share of a whole candidate's steps that finishing one took after its draft."""
+        drafts = {event.preview.candidate_id: event.preview for event in self.events if event.preview.goes_on}
+        ends = [self.cost(name) - seen.progress.step for name, seen in drafts.items()]
+        return ends[0] / next(iter(drafts.values())).progress.step_count if ends else 1.0

@@ -14,9 +14,10 @@ from editcritic.refine.race_replay import Record
 
 __all__ = ["ARMS", "Row", "figure_rows", "summarise"]
 
-ARMS = ("plain", "best_of_n", "halving", "race", "wide_race", "loop")
-"""One seed; the best of N by the critic; the same by halving and by the race; a race of twice as many, and the loop
-that goes on from it, with at most as many steps as best-of-N."""
+ARMS = ("plain", "best_of_n", "halving", "drafted_best_of_n", "race", "wide_race", "loop")
+"""One seed; the best of N by the critic; the same by halving; the best of N of which all but the first begin as drafts;
+the same by the race; a race of twice as many, and the loop that goes on from it, with at most as many steps as
+best-of-N."""
 _JUDGES = ("followed", "score", "held_out", "natural")
 _RESAMPLES = 2000
 
@@ -28,14 +29,16 @@ class Row:
     """One edit.
 
     Attributes:
-        number: its place. record: its candidates. arms: by arm, followed (0 or 1, by the oracle), score (of the critic
-            that steers), held_out (of the other), natural (by natural scene statistics, which has no part in anything;
-            NaN for masks too small for them), evaluations.
+        number: its place. record: its candidates. drafted: the same seeds, all but the first begun as drafts.
+        arms: by arm, followed (0 or 1, by the oracle), score (of the critic that steers), held_out (of the other),
+            natural (by natural scene statistics, which has no part in anything; NaN for masks too small for them),
+            evaluations.
         stated, is_lost: of the race, as in `race_replay.Outcome`. seconds: all, critic, engine.
     """
 
     number: int
     record: Record
+    drafted: Record
     stated: float
     is_lost: bool
     arms: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -56,18 +59,18 @@ def summarise(rows: Sequence[Row], seed: int) -> dict[str, Any]:
     return {
         "arms": {arm: _arm(rows, arm, interval) for arm in ARMS},
         "share_of_best_of_n": {
-            arm: _shares(rows, arm, picks) for arm in ("halving", "race", "wide_race", "loop")
+            arm: _shares(rows, arm, picks) for arm in ARMS if arm not in ("plain", "best_of_n")
         },
         **{
             f"{arm}_over_best_of_n": {
                 name: interval(_values(rows, arm, name) - _values(rows, "best_of_n", name))
                 for name in _JUDGES
             }
-            for arm in ("race", "wide_race", "loop")
+            for arm in ("drafted_best_of_n", "race", "wide_race", "loop")
         },
         "preview_correlation": _correlations(rows, interval),
         "draft_correlation": _mean_correlation(
-            [(row.record.drafts, row.record.finals) for row in rows], interval
+            [(row.drafted.drafts, row.drafted.finals) for row in rows], interval
         ),
         "race_risk": {
             "stated": float(np.mean([row.stated for row in rows])),
@@ -82,8 +85,10 @@ def summarise(rows: Sequence[Row], seed: int) -> dict[str, Any]:
         "records": [
             {
                 "previews": [dict(each) for each in row.record.previews],
-                "drafts": list(row.record.drafts),
                 "finals": list(row.record.finals),
+                "drafts": list(row.drafted.drafts),
+                "drafted_finals": list(row.drafted.finals),
+                "rest": row.drafted.rest,
             }
             for row in rows
         ],

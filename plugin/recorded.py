@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from editcritic.refine.engine import Candidate, Engine, Preview
 from editcritic.refine.race import RaceOptions
+from editcritic.refine.solvers import step_places
 from editcritic.refine.suspended import State
 from editcritic.v1.errors import InvalidInput
 
@@ -30,6 +31,8 @@ _Takes = dict[str, NDArray[Any]]
 
 class RecordedEngine:
     """Stands in for an engine, for measurements: candidates stop only at the rungs of the race and at the end.
+
+    A candidate with large steps stops after those instead.
 
     Args:
         engine: produces what is not there yet. folder: where it is kept; made when it does not exist.
@@ -50,12 +53,17 @@ class RecordedEngine:
         """Prepare one answer; see `Engine.candidate`."""
         made = self._engine.candidate(source, mask, prompt, seed=seed, **options)
         key = _key(self.capabilities.name, source, mask, prompt, seed, options)
-        return _RecordedCandidate(self, made, self._folder / f"{key}.npz")
+        rungs = _RUNGS
+        if large := int(options.get("large_steps") or 0):
+            steps = int(options.get("steps") or self.capabilities.default_steps)
+            rungs = (large / len(step_places(steps, large)),)
+        return _RecordedCandidate(self, made, self._folder / f"{key}.npz", rungs)
 
     def advance(self, candidates: Sequence[Candidate], to_fraction: float) -> None:
         """Advance several; those that are not there yet are made together."""
         own = [each for each in candidates if isinstance(each, _RecordedCandidate)]
-        self.record([each for each in own if each.takes is None], _RUNGS)
+        for rungs in {each.rungs for each in own}:
+            self.record([each for each in own if each.takes is None and each.rungs == rungs], rungs)
         for each in own:
             each.advance(to_fraction)
 
@@ -70,7 +78,7 @@ class RecordedEngine:
             began = time.perf_counter()
             if len(inner) > 1:
                 self._engine.advance(inner, share)
-            pictures = [_look(each, share) for each in inner]
+            pictures = [_look(each, share, in_full=rungs != _RUNGS) for each in inner]
             seconds += (time.perf_counter() - began) / max(1, len(inner))
             for taken, (picture, place) in zip(takes, pictures, strict=True):
                 taken[f"picture{number}"], taken[f"place{number}"] = picture, place
@@ -83,8 +91,8 @@ class RecordedEngine:
 class _RecordedCandidate:
     """One answer that was finished before, told as if it were running now."""
 
-    def __init__(self, engine: RecordedEngine, inner: Any, path: Path) -> None:
-        self.inner, self.path = inner, path
+    def __init__(self, engine: RecordedEngine, inner: Any, path: Path, rungs: tuple[float, ...]) -> None:
+        self.inner, self.path, self.rungs = inner, path, rungs
         self.seed, self.notes = inner.seed, inner.notes
         self.denoise_mask, self.blend_mask = inner.denoise_mask, inner.blend_mask
         self.takes: _Takes | None = None
@@ -108,7 +116,7 @@ class _RecordedCandidate:
     def advance(self, to_fraction: float) -> None:
         """Stand at that share of the steps. Raises: InvalidInput for one that was not recorded."""
         if self.takes is None:
-            self._engine.record([self], _RUNGS if to_fraction < 1 else ())
+            self._engine.record([self], self.rungs if to_fraction < 1 else ())
         shares = [round(float(each), 4) for each in self.takes["shares"]] if self.takes else []
         if round(to_fraction, 4) not in shares:
             raise InvalidInput(f"{to_fraction:g} of the steps was not recorded; recorded are {shares}")
@@ -116,8 +124,9 @@ class _RecordedCandidate:
         self._at = max(self._at, shares.index(round(to_fraction, 4)))
         self._engine.seconds += float(self._of("seconds") - before)
 
-    def preview(self) -> Preview:
-        """See `Candidate.preview`."""
+    def preview(self, in_full: bool = False) -> Preview:
+        """See `Candidate.preview`; those of large steps were decoded in full, the others as the engine does."""
+        del in_full
         place = self._of("place")
         left, top, right, bottom = (int(each) for each in place[:4])
         return Preview(self._of("picture"), (left, top, right, bottom), self.fraction)
@@ -137,13 +146,13 @@ class _RecordedCandidate:
         return self.takes[f"{name}{self._at}"]
 
 
-def _look(candidate: Any, share: float) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+def _look(candidate: Any, share: float, in_full: bool) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """What a candidate shows at a share of its steps, and where it stands: box, fraction, evaluations."""
     if share >= 1:
         picture = candidate.result()
         return picture, np.array([0, 0, picture.shape[1], picture.shape[0], 1.0, candidate.evaluations])
     candidate.advance(share)
-    seen = candidate.preview()
+    seen = candidate.preview(in_full=in_full)
     return seen.picture, np.array([*seen.region, seen.fraction, candidate.evaluations])
 
 

@@ -86,8 +86,8 @@ class _TimedCandidate:
         if name not in ("advance", "preview", "result", "drop"):
             return found
 
-        def timed(*arguments: Any) -> Any:
+        def timed(*arguments: Any, **options: Any) -> Any:
             with self._watch.running():
-                return found(*arguments)
+                return found(*arguments, **options)
 
         return timed

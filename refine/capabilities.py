@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from editcritic.refine.solvers import goes_in_large_steps
 from editcritic.v1 import refine_pb2
+from editcritic.v1.errors import InvalidInput
 
 __all__ = ["Capabilities", "capabilities_of"]
 
@@ -44,6 +46,7 @@ class Capabilities:
         quality_target: whether it can be told which quality to paint, and led away from a low one.
         critic_guidance: whether the gradient of a critic's score can move its last steps.
         strength_map: whether every pixel can have a strength of its own.
+        drafts: whether a candidate can go its first steps large, and be a draft after them.
     """
 
     name: str
@@ -68,10 +71,29 @@ class Capabilities:
     quality_target: bool = False
     critic_guidance: bool = False
     strength_map: bool = False
+    drafts: bool = False
 
     def reads_negative(self, guidance: float | None) -> bool:
         """Whether a negative prompt has an effect at that guidance (None: the engine's own)."""
         return self.negative_prompt and (self.default_guidance if guidance is None else guidance) > 1
+
+    def check_large_steps(
+        self, large_steps: int, steps: int | None, strength: float | None, is_mapped: bool = False
+    ) -> None:
+        """Whether so many of the steps (None: the engine's own) can be gone large first; 0 always can.
+
+        is_mapped: whether pixels have strengths of their own. Raises: InvalidInput.
+        """
+        if large_steps and not self.drafts:
+            raise InvalidInput(
+                f"the engine {self.name!r} has no solver for large steps; leave large_steps out and ask for fewer steps"
+            )
+        of, is_partial = steps or self.default_steps, is_mapped or (strength is not None and strength < 1)
+        if not 0 <= large_steps <= of or (large_steps and is_partial):
+            raise InvalidInput(
+                f"large_steps {large_steps} of {of} at strength {'by a map' if is_mapped else strength}: expected 0 "
+                "to all of the steps, and full strength"
+            )
 
     def to_info(self, device: str = "", revision: str = "") -> refine_pb2.EngineInfo:
         """The same as a message, for `ListEngines`."""
@@ -213,6 +235,7 @@ def capabilities_of(pipeline: Any, name: str, **known: Any) -> Capabilities:
     scheduler = getattr(pipeline, "scheduler", None)
     # A scheduler of second order steps twice between two levels of noise.
     is_simple = getattr(scheduler, "order", 1) == 1
+    facts["drafts"] = goes_in_large_steps(scheduler) and not facts.get("few_step", False)
     facts["strength_map"] = kind in _DIFFERENTIAL and facts["strength"] and is_simple
     facts["scheduler"] = type(scheduler).__name__ if scheduler is not None else ""
     return replace(Capabilities(name=name, pipeline_class=kind), **(facts | known))

@@ -147,11 +147,14 @@ class LatentDecoder:
         return "full" if size <= _CHEAP_DECODER else "linear"
 
     @torch.no_grad()
-    def __call__(self, latents: Tensor, height: int, width: int) -> Tensor:
-        """One picture (height, width, 3) float32 in [0, 1] on the CPU, of latents with a batch of one."""
+    def __call__(self, latents: Tensor, height: int, width: int, in_full: bool = False) -> Tensor:
+        """One picture (height, width, 3) float32 in [0, 1] on the CPU, of latents with a batch of one.
+
+        in_full: by the decoder of the engine, whatever `kind` is.
+        """
         spread = unpacked(self._pipeline, latents, height, width)
         ways = {"tiny": self._by_tiny, "full": self._in_full, "linear": self._by_colours}
-        picture = ways[self.kind](spread).float().cpu()
+        picture = ways["full" if in_full else self.kind](spread).float().cpu()
         if picture.shape[-2:] != (height, width):
             picture = F.interpolate(picture, size=(height, width), mode="bicubic", align_corners=False)
         return (picture[0] / 2 + 0.5).clamp(0, 1).movedim(0, -1).contiguous()

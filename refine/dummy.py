@@ -13,6 +13,7 @@ from editcritic.refine.engine import Candidate, Preview, advance_in_turn
 from editcritic.refine.geometry import Frame, composite, plan_frame
 from editcritic.refine.masks import edit_masks
 from editcritic.refine.quality_options import QualityOptions
+from editcritic.refine.solvers import step_places
 from editcritic.refine.strength_map import check_strength_map
 from editcritic.refine.suspended import State
 from editcritic.v1.errors import InvalidInput
@@ -27,11 +28,12 @@ class DummyCandidate:
     """Paints its seed's colour; a preview is that colour mixed with what noise is left."""
 
     def __init__(
-        self, source: Pixels, masks: tuple[Array, Array], frame: Frame, seed: int, steps: int
+        self, source: Pixels, masks: tuple[Array, Array], frame: Frame, seed: int, steps: int, large: int = 0
     ) -> None:
         self.seed, self.notes, self.frame = seed, (), frame
         self.denoise_mask, self.blend_mask = masks
         self._source, self._steps, self._done = source, steps, 0
+        self._shown_by = large or steps
         self._state: State = "new"
         rng = np.random.default_rng(seed)
         self._colour = rng.uniform(0, 1, 3).astype(np.float32)
@@ -61,12 +63,13 @@ class DummyCandidate:
         self._done = max(self._done, int(np.ceil(to_fraction * self._steps - 1e-9)))
         self._state = self._state if self._state == "done" else "waiting"
 
-    def preview(self) -> Preview:
+    def preview(self, in_full: bool = False) -> Preview:
         """The colour, as far as it has come. Raises: InvalidInput before the first step."""
         if self._done == 0 or self._state == "dropped":
             raise InvalidInput(f"a candidate that is {self._state} has no preview: advance it first")
+        del in_full
         frame = self.frame
-        whole = self._painted(self.fraction)
+        whole = self._painted(min(1.0, self._done / self._shown_by))
         return Preview(whole[frame.place].copy(), frame.region, self.fraction)
 
     def result(self) -> Pixels:
@@ -97,6 +100,7 @@ class DummyEngine:
             guidance="none",
             default_guidance=0.0,
             strength_map=True,
+            drafts=True,
         )
 
     def candidate(
@@ -112,18 +116,21 @@ class DummyEngine:
         negative_prompt: str = "",
         blend_mask: NDArray[Any] | None = None,
         quality: QualityOptions | None = None,
-        draft: bool = False,
+        large_steps: int = 0,
         strength_map: NDArray[np.floating[Any]] | None = None,
     ) -> DummyCandidate:
         """Prepare one answer; see `engine.Engine.candidate`. Strengths, guidance and prompts change nothing."""
-        del prompt, guidance, negative_prompt, draft
+        del prompt, guidance, negative_prompt
         marked, blend = edit_masks(source, mask, blend_mask)
         able = self.capabilities
         if strength_map is not None:
             check_strength_map(strength_map, marked.shape, able, strength)
         (quality or QualityOptions()).checked(able)
         frame = plan_frame(np.maximum(marked, blend), able.native, able.multiple, able.context)
-        return DummyCandidate(source, (marked, blend), frame, seed, steps or able.default_steps)
+        able.check_large_steps(large_steps, steps, strength, strength_map is not None)
+        taken = steps or able.default_steps
+        whole = len(step_places(taken, large_steps)) if large_steps else taken
+        return DummyCandidate(source, (marked, blend), frame, seed, whole, large_steps)
 
     def advance(self, candidates: Sequence[Candidate], to_fraction: float) -> None:
         """Advance several; see `engine.Engine.advance`."""

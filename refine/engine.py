@@ -89,8 +89,11 @@ class Candidate(Protocol):
     def advance(self, to_fraction: float) -> None:
         """Run until that share of the executed steps is done, then wait."""
 
-    def preview(self) -> Preview:
-        """What it will look like, from the last step. Raises: InvalidInput before the first."""
+    def preview(self, in_full: bool = False) -> Preview:
+        """What it will look like, from the last step. in_full: decoded as a result is, whatever that takes.
+
+        Raises: InvalidInput before the first step.
+        """
 
     def result(self) -> NDArray[np.uint8]:
         """The finished edit, (H, W, 3) uint8; runs what is left to run."""
@@ -117,7 +120,7 @@ class Engine(Protocol):
         negative_prompt: str = "",
         blend_mask: NDArray[Any] | None = None,
         quality: QualityOptions | None = None,
-        draft: bool = False,
+        large_steps: int = 0,
         strength_map: NDArray[np.floating[Any]] | None = None,
     ) -> Candidate:
         """Prepare one answer; nothing runs until it is advanced.
@@ -126,7 +129,8 @@ class Engine(Protocol):
         strength in (0, 1]: how much of what is there is destroyed first. None anywhere: the engine's default.
         blend_mask: how to blend, as `mask`; made from the mask when absent.
         quality: which quality to paint; refused by engines that cannot be told (`capabilities`).
-        draft: what the seed will become has to show after few steps; an engine may take another solver for that.
+        large_steps: so many large steps first, after which a preview is nearly the result, then small ones (`solvers`);
+        0: all alike. Refused by engines that cannot (`capabilities`).
         strength_map: (H, W) float in [0, 1], a strength for each pixel in place of `strength`, which is its largest; 0
         keeps what is there, as the engine's autoencoder gives it back. Refused by engines that cannot (`capabilities`).
         Raises: ImageError and InvalidInput for edits that cannot be carried out.

@@ -167,6 +167,7 @@ class Journal:
                 {float(share): scores for share, scores in each["previews"].items()},
                 each["finals"],
                 each.get("drafts", ()),
+                each.get("rest", 1.0),
             )
             for each in kept
         ]

@@ -19,7 +19,7 @@ from functools import partial
 from editcritic.refine.acceptance import is_worse, lower_bound, scored
 from editcritic.refine.critic import Critic, EditJudge
 from editcritic.refine.diagnosis import Diagnosis
-from editcritic.refine.drafting import draft_steps
+from editcritic.refine.drafting import DraftPlan, plan_drafts
 from editcritic.refine.engine import Engine
 from editcritic.refine.journal import RunJournal
 from editcritic.refine.known_previews import known_table, pairing
@@ -37,6 +37,7 @@ from editcritic.v1.images import encode_image
 __all__ = ["Refinement"]
 
 _MAX_CHECKED = 8  # leaders that the acceptance critic is asked about before the plain answer leads
+_MAX_RESERVES = 3  # of those that the race dropped, finished when all of these were refused
 
 
 class Refinement:
@@ -66,6 +67,7 @@ class Refinement:
         self._critic, self._acceptance, self._journal = critic, acceptance, journal
         self._run = Run(engine, request, journal)
         self._rewriter, self._diagnosis = rewriter, diagnosis
+        self._racing: Racing | None = None
         self._learned: Group | None = None
         self._saved = 0
 
@@ -112,8 +114,10 @@ class Refinement:
         seeds = {
             f"seed-{seed}": seed for seed in range(sampling.seed, sampling.seed + sampling.candidate_count)
         }
-        race = Race(list(seeds), table, self._race_options(table), sampling.seed)
-        racing = Racing(run, judge, race, seeds)
+        plan = self._draft_plan(table)
+        rest = plan.rest / run.steps_of_one
+        race = Race(list(seeds), table, self._race_options(plan), sampling.seed, rest)
+        self._racing = racing = Racing(run, judge, race, seeds, plan)
         try:
             yield from racing.steps()
         except Stop as stop:
@@ -125,10 +129,13 @@ class Refinement:
         self._learned, self._saved = racing.group(), racing.saved_steps()
         return True
 
-    def _race_options(self, table: PreviewTable) -> RaceOptions:
-        options, share = race_options(self._run.request.race), (table.draft or PRIOR_DRAFT).fraction
-        pays = draft_steps(self._run.steps_of_one, share) > 0
-        return options if pays else replace(options, draft=False)
+    def _draft_plan(self, table: PreviewTable) -> DraftPlan:
+        run, share = self._run, (table.draft or PRIOR_DRAFT).fraction
+        return plan_drafts(run.engine.capabilities, run.steps_of_one, share, run.options["strength"])
+
+    def _race_options(self, plan: DraftPlan) -> RaceOptions:
+        options = race_options(self._run.request.race)
+        return options if plan.steps > 0 else replace(options, draft=False)
 
     def _select(self, judge: EditJudge, other: EditJudge, mending: Mending) -> Steps:
         """Name the leader, and let the acceptance critic see it and the plain answer."""
@@ -151,13 +158,35 @@ class Refinement:
         leaders = sorted(run.made, key=lambda each: lower_bound(each.critique), reverse=True)
         run.best = plain
         for made in leaders[:_MAX_CHECKED]:
-            yield from ask(run, other, made)
-            leader = (yield from mending.free_steps(made)) if _is_behind(plain, made) else made
-            worse = _is_behind(plain, leader)
-            if not worse:
-                run.best = leader
-                return
+            if made is plain or (yield from self._leads(made, plain, other, mending)):
+                break
+        else:
+            made = plain
+        if made is plain and leaders[0] is not plain:
+            yield from self._call_reserves(plain, other, mending)
+
+    def _leads(self, made: Made, plain: Made, other: EditJudge, mending: Mending) -> Steps:
+        """Whether the acceptance critic lets it lead, as it is or mended; it then does."""
+        run = self._run
+        yield from ask(run, other, made)
+        leader = (yield from mending.free_steps(made)) if _is_behind(plain, made) else made
+        if worse := _is_behind(plain, leader):
             yield run.decide(refine_pb2.DECISION_KIND_ROLL_BACK, made, f"by {other.identity.name}: {worse}")
+            return False
+        run.best = leader
+        return True
+
+    def _call_reserves(self, plain: Made, other: EditJudge, mending: Mending) -> Steps:
+        """All that the race finished were refused: try those that it had dropped, as long as they may lead."""
+        racing = self._racing
+        for _ in range(_MAX_RESERVES):
+            made = (yield from racing.another()) if racing is not None else None
+            if racing is None or made is None:
+                return
+            self._saved = racing.saved_steps()
+            ahead = lower_bound(made.critique) > lower_bound(plain.critique)
+            if ahead and (yield from self._leads(made, plain, other, mending)):
+                return
 
     def _mend(self, mending: Mending) -> Steps:
         """Repair rounds; returns why they ended."""

@@ -25,7 +25,7 @@ from editcritic.refine.geometry import Frame, composite, plan_frame
 from editcritic.refine.loading import open_pipeline
 from editcritic.refine.masks import edit_masks
 from editcritic.refine.quality_options import QualityOptions
-from editcritic.refine.solvers import draft_scheduler, own_scheduler
+from editcritic.refine.solvers import drafting_scheduler, own_scheduler, step_places
 from editcritic.refine.steering import DifferentiableCritic, Layer, steer
 from editcritic.refine.strength_map import check_strength_map, largest_strength
 from editcritic.refine.suspended import State, SuspendedCall, advance_together
@@ -84,10 +84,14 @@ def _gated(pipeline: Any, places: int) -> Gate:
     return gate
 
 
-def _private(pipeline: Any, draft: bool) -> Any:
+def _private(pipeline: Any, steps: int, large_steps: int) -> Any:
     """A copy that shares all modules but has a scheduler of its own."""
     twin = copy.copy(pipeline)
-    twin.scheduler = (draft_scheduler if draft else own_scheduler)(pipeline.scheduler)
+    twin.scheduler = (
+        drafting_scheduler(pipeline.scheduler, steps, large_steps)
+        if large_steps
+        else own_scheduler(pipeline.scheduler)
+    )
     twin.set_progress_bar_config(disable=True)
     return twin
 
@@ -135,12 +139,13 @@ class DiffusersCandidate:
         """Run until that share of the steps is done, then wait; at 1.0 it waits before the decode."""
         self.call.advance(to_fraction)
 
-    def preview(self) -> Preview:
-        """What it will look like. Raises: InvalidInput before the first step, or after it was dropped."""
+    def preview(self, in_full: bool = False) -> Preview:
+        """What it will look like; in_full: by the decoder that results have. Raises: InvalidInput before the first
+        step, or after it was dropped."""
         latents = self._watch.clean()
         if latents is None or self.state == "dropped":
             raise InvalidInput(f"a candidate that is {self.state} has no preview: advance it first")
-        picture = self._decoder(latents, self.frame.height, self.frame.width).numpy()
+        picture = self._decoder(latents, self.frame.height, self.frame.width, in_full).numpy()
         whole = composite(self._source, picture, self.blend_mask, self.frame)
         return Preview(whole[self.frame.place].copy(), self.frame.region, self.fraction)
 
@@ -218,13 +223,14 @@ class DiffusersEngine:
         negative_prompt: str = "",
         blend_mask: NDArray[Any] | None = None,
         quality: QualityOptions | None = None,
-        draft: bool = False,
+        large_steps: int = 0,
         strength_map: NDArray[np.floating[Any]] | None = None,
     ) -> DiffusersCandidate:
         """Prepare one answer to an edit; see `engine.Engine.candidate`."""
         marked, blend = edit_masks(source, mask, blend_mask)
         known, notes = self.read_prompt(prompt)
         able = self.capabilities
+        able.check_large_steps(large_steps, steps, strength, strength_map is not None)
         strengths = None
         if strength_map is not None:
             strengths = check_strength_map(strength_map, marked.shape, able, strength)
@@ -233,11 +239,13 @@ class DiffusersEngine:
         reach = np.maximum(marked, blend)
         frame = plan_frame(reach, able.native, able.multiple, able.context, able.centred)
         work_mask = frame.cut_mask(reach, able.multiple)
-        arguments = self._prompts(known, negative_prompt) | self._numbers(steps, strength, guidance)
+        arguments = self._prompts(known, negative_prompt) | self._numbers(
+            steps, strength, guidance, large_steps
+        )
         arguments |= self._pictures(frame, frame.cut(source, reach), work_mask, seed) | self.asked_quality(
             wish
         )
-        private = _private(self.pipeline, draft)
+        private = _private(self.pipeline, steps or able.default_steps, large_steps)
         watch = StepWatch(private.scheduler)
         if wish.critic_guidance > 0:
             score = self._climbable(source, (marked, blend), frame)
@@ -283,7 +291,9 @@ class DiffusersEngine:
             return dict(self._conditioning)
         return {"prompt": prompt, "negative_prompt": negative if self.capabilities.negative_prompt else None}
 
-    def _numbers(self, steps: int | None, strength: float | None, guidance: float | None) -> dict[str, Any]:
+    def _numbers(
+        self, steps: int | None, strength: float | None, guidance: float | None, large_steps: int
+    ) -> dict[str, Any]:
         able = self.capabilities
         steps, strength = steps or able.default_steps, 1.0 if strength is None else strength
         guidance = able.default_guidance if guidance is None else guidance
@@ -295,8 +305,9 @@ class DiffusersEngine:
         if not able.strength:
             strength = 1.0
         scale = "true_cfg_scale" if able.guidance == "true_cfg" else "guidance_scale"
+        scheduled = scheduled_steps(steps, strength, able.least_steps)
         return {
-            "num_inference_steps": scheduled_steps(steps, strength, able.least_steps),
+            "num_inference_steps": len(step_places(steps, large_steps)) if large_steps else scheduled,
             "strength": strength,
             scale: guidance,
         }

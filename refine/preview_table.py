@@ -65,11 +65,13 @@ class Group:
         previews: by share of the steps, as many scores as candidates, 0..100; NaN where the critic abstained.
         finals: the candidates' final scores, 0..100.
         drafts: scores of their drafts, likewise; empty where none were made.
+        rest: share of a whole candidate's steps that finishing one took after its draft.
     """
 
     previews: Mapping[float, Sequence[float]]
     finals: Sequence[float]
     drafts: Sequence[float] = field(default=())
+    rest: float = 1.0
 
 
 @dataclass(frozen=True)

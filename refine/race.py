@@ -6,8 +6,8 @@
     while (move := race.next()) is not None:
         ...                             # carry the move out, then tell race.seen(...), finished(...) or failed(...)
 
-A candidate's final score has a posterior (`preview_table`) from its previews, or from its draft: the same seed carried
-to its end in a quarter of the steps, which tells more than a prediction after as many. The first candidate is
+A candidate's final score has a posterior (`preview_table`) from its previews, or from its draft (`drafting`): what its
+seed becomes, seen after a quarter of the steps. The first candidate is
 always finished: it is what the user would have got, and what the others have to beat. Of the others the one runs on
 that promises the most gain for its remaining steps (expected improvement, Mockus 1975; stopping by a price as in
 Weitzman 1979), and whoever promises less than the price is dropped. Successive halving is Karnin et al. 2013's, with
@@ -67,8 +67,8 @@ class RaceOptions:
         rungs: shares of the steps, rising, in (0, 1), at which previews are judged.
         wave: how many candidates without a draft start together, for engines that denoise them in one pass.
         is_audit: decide as always, but drop nobody, to learn what dropping would have cost.
-        draft: make drafts first; None in a margin race where the table knows that they tell, and in an audit. "halving"
-            makes none.
+        draft: make drafts first; None in a margin race where the table knows that they tell, and in an audit where
+            nobody knows that they do not. "halving" makes none.
     """
 
     method: Method = "margin"
@@ -81,7 +81,7 @@ class RaceOptions:
 
 @dataclass(frozen=True)
 class MakeDrafts:
-    """Carry candidates out in that share of the steps, from the seeds that they have, and judge the results."""
+    """Make drafts of candidates, in that share of the steps of a whole one, and judge them."""
 
     names: tuple[str, ...]
     share: float
@@ -118,6 +118,7 @@ class _Standing:
     veto: str = ""
     is_audited: bool = False  # would have been dropped, but goes on
     has_draft: bool = False
+    left: float = 1.0  # share of a whole candidate's steps that it still takes
 
     @property
     def is_fresh(self) -> bool:
@@ -130,6 +131,7 @@ class Race:
     Args:
         names: candidates in the order of their start; the first is the plain one.
         table: how well previews tell. options: how to run it. seed: of the draws behind probabilities.
+        rest: share of a whole candidate's steps that finishing one takes after its draft; 1 where it starts anew.
 
     Attributes:
         would_drop: probability of ending as the best, by name, of everybody who was dropped for promising too little
@@ -142,25 +144,28 @@ class Race:
         table: PreviewTable = PRIOR,
         options: RaceOptions | None = None,
         seed: int = 0,
+        rest: float = 1.0,
     ) -> None:
-        self._table, self._options = table, options or RaceOptions()
+        self._table, self._options, self._rest = table, options or RaceOptions(), rest
         self._all = {name: _Standing() for name in names}
         self._draws = np.random.default_rng(seed).standard_normal((_DRAWS, len(names) + 1))
         self._draft = self._draft_rung()
         self._rungs = self._telling_rungs()
         self.would_drop: dict[str, float] = {}
 
-    def drafted(self, name: str, score: float | None, veto: str = "") -> None:
-        """A draft was judged. score: overall, 0..100; None when the critic abstained. veto: why it is hopeless."""
+    def drafted(self, name: str, score: float | None, veto: str = "", is_lost: bool = False) -> None:
+        """A draft was judged. score: overall, 0..100; None when the critic abstained. veto: why it is hopeless.
+        is_lost: there is no draft to go on from, so that the candidate starts anew."""
         standing = self._all[name]
         standing.has_draft, standing.veto = True, veto
+        standing.left = 1.0 if is_lost else self._rest
         if score is not None and self._draft is not None:
             standing.looks[self._draft] = score
 
     def seen(self, name: str, fraction: float, score: float | None, veto: str = "") -> None:
         """A preview was judged. score: overall, 0..100; None when the critic abstained. veto: why it is hopeless."""
         standing = self._all[name]
-        standing.fraction = fraction
+        standing.fraction, standing.left = fraction, max(_LEAST_LEFT, 1 - fraction)
         if fraction >= _VETO_FROM:
             standing.veto = veto
         if score is not None:
@@ -205,13 +210,18 @@ class Race:
             found[name] = (gain / self._left(name, float((drawn > best).mean())), min(1.0, chance))
         return found
 
+    def reserve(self) -> list[str]:
+        """Who was dropped for promising too little and is not finished since, the best by what is known first."""
+        dropped = [name for name in self.would_drop if self._all[name].final is None]
+        return sorted(dropped, key=lambda name: -float(self._sampled(name).mean()))
+
     def _left(self, name: str, chance: float) -> float:
         """Share of a whole candidate's steps that it still takes; without a draft, those of one and, should that say
         so, of the candidate itself."""
         standing = self._all[name]
         if self._draft is not None and standing.is_fresh:
-            return self._draft.fraction + chance
-        return max(_LEAST_LEFT, 1 - standing.fraction)
+            return self._draft.fraction + chance * self._rest
+        return standing.left
 
     def _race(self, running: Sequence[str]) -> Move | None:
         started = [name for name in running if not self._all[name].is_fresh]
@@ -232,8 +242,8 @@ class Race:
         return self._advance(started) if started else None
 
     def _first(self, first: str) -> Move:
-        """The plain answer has a draft only where drafts are learned from."""
-        learns = self._options.is_audit or self._options.method == "plain"
+        """The plain answer has a draft only where drafts are learned from, and start anew: it goes no large steps."""
+        learns = self._rest >= 1 and (self._options.is_audit or self._options.method == "plain")
         if learns and self._draft is not None and self._all[first].is_fresh:
             return MakeDrafts((first,), self._draft.fraction)
         return self._advance([first])
@@ -263,7 +273,7 @@ class Race:
         best = max((each.final for each in self._all.values() if each.final is not None), default=0.0)
         reason = (
             f"{self._told(standing)}, the best result {best:.1f}; "
-            f"finishing it promises {promise * (1 - standing.fraction):.1f} points"
+            f"finishing it promises {promise * standing.left:.1f} points"
         )
         return self._out(Drop(name, chance, reason))
 
@@ -295,7 +305,7 @@ class Race:
         options, known = self._options, self._table.draft
         if options.draft is False or options.method == "halving":
             return None
-        if options.draft or options.is_audit:
+        if options.draft or (options.is_audit and known is None):
             return known or PRIOR_DRAFT
         if options.method == "plain":
             return None
@@ -318,7 +328,9 @@ class Race:
         return standing.looks.get(self._most_telling(standing), 0.0)
 
     def _advance(self, names: Sequence[str]) -> Advance:
-        """On to the rung after the one where the hindmost of them stands."""
+        """On to the rung after the one where the hindmost of them stands; from a draft, to the end."""
+        if any(self._all[name].has_draft and self._rest < 1 for name in names):
+            return Advance(tuple(names), 1.0)
         done = min(self._all[name].fraction for name in names)
         ahead = [rung for rung in self._rungs if rung > done + 1e-6]
         return Advance(tuple(names), ahead[0] if ahead else 1.0)

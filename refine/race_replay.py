@@ -20,13 +20,15 @@ class Record:
 
     Attributes:
         names: of the candidates. previews: of each, scores by share of the steps. finals: their final scores.
-        drafts: scores of their drafts, NaN where the critic abstained; empty when none were made.
+        drafts: scores of their drafts, NaN where there is none or the critic abstained; empty when none were made.
+        rest: share of a whole candidate's steps that finishing one took after its draft; 1 where it started anew.
     """
 
     names: Sequence[str]
     previews: Sequence[Mapping[float, float]]
     finals: Sequence[float]
     drafts: Sequence[float] = ()
+    rest: float = 1.0
 
     def best(self) -> str:
         """Name of the best."""
@@ -39,6 +41,7 @@ class Record:
             {share: [each.get(share, float("nan")) for each in self.previews] for share in shares},
             self.finals,
             self.drafts,
+            self.rest,
         )
 
 
@@ -61,21 +64,23 @@ class Outcome:
 def replay(record: Record, table: PreviewTable, options: RaceOptions, seed: int) -> Outcome:
     """Run a race on a record; one without drafts is raced without them."""
     options = options if len(record.drafts) else replace(options, draft=False)
-    race = Race(record.names, table, options, seed)
+    race = Race(record.names, table, options, seed, record.rest)
     reached, drafting = dict.fromkeys(record.names, 0.0), 0.0
     finals = dict(zip(record.names, record.finals, strict=True))
     done: dict[str, float] = {}
+    whole = dict.fromkeys(record.names, 1.0)
     while (move := race.next()) is not None:
         if isinstance(move, Drop):
             continue
         if isinstance(move, MakeDrafts):
             drafting += move.share * len(move.names)
             for name in move.names:
+                whole[name] = record.rest
                 score = record.drafts[record.names.index(name)]
                 race.drafted(name, score if math.isfinite(score) else None)
             continue
         for name in move.names:
-            reached[name] = move.fraction
+            reached[name] = move.fraction * whole[name]
             if move.fraction >= 1:
                 done[name] = finals[name]
                 race.finished(name, finals[name])

@@ -46,4 +46,4 @@ def _record(group: Group) -> Record:
         {share: scores[number] for share, scores in group.previews.items() if np.isfinite(scores[number])}
         for number in range(len(names))
     ]
-    return Record(names, previews, list(group.finals), list(group.drafts))
+    return Record(names, previews, list(group.finals), list(group.drafts), group.rest)

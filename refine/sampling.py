@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from editcritic.refine.acceptance import scored
 from editcritic.refine.critic import EditJudge
-from editcritic.refine.drafting import Drafting, draft_steps
+from editcritic.refine.drafting import Draft, Drafting, DraftPlan, Wave, draft_of, drafts_anew
 from editcritic.refine.engine import Candidate, Engine
 from editcritic.refine.preview_table import Group
 from editcritic.refine.race import Advance, Drop, MakeDrafts, Move, Race
@@ -18,6 +19,7 @@ from editcritic.refine.request import race_options
 from editcritic.refine.run import Made, Run, Steps, Stop
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
+from editcritic.v1.errors import EditCriticError
 from editcritic.v1.images import decode_image, encode_image
 
 __all__ = ["Racing", "ask", "finish"]
@@ -40,6 +42,8 @@ class _Lane:
     engine: Engine
     seed: int
     make: Callable[[], Candidate]
+    total: int
+    large_steps: int = 0
     previews: dict[float, float] = field(default_factory=dict)
     draft: float | None = None
     final: float | None = None
@@ -63,28 +67,47 @@ class _Lane:
             self.done += 1
         return self.made
 
+    def is_ready(self) -> bool:
+        """Whether it could be brought to its newest move; one that was not raises when it is next used."""
+        with suppress(EditCriticError):
+            self.after(len(self.moves) - 1)
+            return True
+        return False
+
+    def begin_anew(self, make: Callable[[], Candidate], total: int, large_steps: int = 0) -> None:
+        """Forget the moves, and make another candidate of so many steps, some of them large."""
+        self.drop()
+        self.make, self.total, self.large_steps, self.is_over = make, total, large_steps, False
+        self.moves.clear()
+        self.done = 0
+
     def drop(self) -> None:
         self.is_over = True
         if self.made is not None:
             self.made.drop()
-            self.made = None
+            self.made, self.done = None, 0
 
 
 class Racing:
     """The first answers of a run.
 
     Args:
-        run: the run. judge: the critic that steers. race: decides; its names are those of `lanes`.
+        run: the run. judge: the critic that steers. race: decides; its names are those of `seeds`.
+        plan: how drafts are made.
     """
 
-    def __init__(self, run: Run, judge: EditJudge, race: Race, seeds: dict[str, int]) -> None:
-        self._run, self._judge, self._race = run, judge, race
-        self._lanes = {
-            name: _Lane(run.engine, seed, partial(self._start, seed)) for name, seed in seeds.items()
-        }
-        self._drafting = Drafting(run, judge, self._start_draft)
+    def __init__(
+        self, run: Run, judge: EditJudge, race: Race, seeds: dict[str, int], plan: DraftPlan
+    ) -> None:
+        self._run, self._judge, self._race, self._plan = run, judge, race, plan
         self._steps = run.steps_of_one
-        self._is_short = False
+        self._lanes = {
+            name: _Lane(run.engine, seed, partial(self._start, seed), self._steps)
+            for name, seed in seeds.items()
+        }
+        wave = self._begun if plan.goes_on else self._anew
+        self._drafting = Drafting(run, judge, plan, wave)
+        self._is_short, self._retried = False, set[str]()
 
     def steps(self) -> Steps:
         """Events until the race is over. Raises: Stop when the budget ends it earlier."""
@@ -97,6 +120,24 @@ class Racing:
                 lane.drop()
         if self._is_short:
             raise Stop(refine_pb2.STOP_REASON_BUDGET_SPENT)
+
+    def another(self) -> Steps:
+        """Finish the most promising of those that were dropped; returns it as `Made`, or None when there is none left
+        that works and that the budget allows."""
+        run = self._run
+        for name in self._race.reserve():
+            lane = self._lanes[name]
+            run.check_cancelled()
+            run.check_time()
+            if run.steps_left() < lane.total or name in self._retried:
+                continue
+            self._retried.add(name)
+            # What was done is lost with the candidate, but it was spent.
+            run.spent[f"{name} dropped"], run.spent[name] = run.spent[name], 0
+            lane.is_over = False
+            if made := (yield from self._finish(name)):
+                return made
+        return None
 
     def group(self) -> Group | None:
         """What the race teaches about previews; None unless it was to finish everybody, and did.
@@ -111,11 +152,11 @@ class Racing:
         return Group(
             {share: [lane.previews[share] for lane in done] for share in shares},
             [lane.final for lane in done if lane.final is not None],
-            [lane.draft for lane in done if lane.draft is not None] if self._all_drafted(done) else (),
+            [math.nan if lane.draft is None else lane.draft for lane in done]
+            if any(lane.draft is not None for lane in done)
+            else (),
+            self._plan.rest / self._steps,
         )
-
-    def _all_drafted(self, lanes: Sequence[_Lane]) -> bool:
-        return all(lane.draft is not None for lane in lanes)
 
     def saved_steps(self) -> int:
         """Denoising steps that finishing everybody would have taken beyond those that were."""
@@ -128,15 +169,29 @@ class Racing:
         return self._draft(move) if isinstance(move, MakeDrafts) else self._advance(move)
 
     def _draft(self, move: MakeDrafts) -> Steps:
-        count = draft_steps(self._steps, move.share)
-        names = self._affordable(move.names, count, self._steps)
+        names = self._affordable(move.names, self._plan.steps, self._plan.rest)
         for name in names:
             yield self._run.begin(name, self._lanes[name].seed)
-        found = yield from self._drafting.steps(names, count)
-        for name in names:  # one whose draft failed is still there to be tried in whole
-            judged = found.get(name)
-            self._lanes[name].draft = _overall(judged) if judged is not None else None
-            self._race.drafted(name, self._lanes[name].draft, _veto(judged))
+        found = yield from self._drafting.steps(names)
+        for name in names:
+            lane, judged = self._lanes[name], found.get(name)
+            if name not in found and self._plan.goes_on:  # it is still there to be tried in whole
+                lane.begin_anew(partial(self._start, lane.seed), self._steps)
+            lane.draft = _overall(judged) if judged is not None else None
+            self._race.drafted(name, lane.draft, _veto(judged), is_lost=name not in found)
+
+    @contextmanager
+    def _begun(self, names: Sequence[str]) -> Iterator[Callable[[str], Draft]]:
+        """Drafts with which their candidates begin."""
+        plan = self._plan
+        for name in names:
+            lane = self._lanes[name]
+            lane.begin_anew(partial(self._start, lane.seed, plan.steps), plan.total, plan.steps)
+        self._move([self._lanes[name] for name in names], plan.share)
+        yield lambda name: draft_of(self._lanes[name]())
+
+    def _anew(self, names: Sequence[str]) -> Wave:
+        return drafts_anew(self._run, {name: partial(self._start_draft, name) for name in names})
 
     def _drop(self, drop: Drop) -> Steps:
         self._lanes[drop.name].drop()
@@ -163,8 +218,9 @@ class Racing:
         for lane in lanes:
             lane.moves.append((fraction, len(lanes) > 1))
         if len(lanes) > 1 and not self._run.recorder.is_replaying:
-            self._run.engine.advance([lane.after(len(lane.moves) - 1) for lane in lanes], fraction)
-            for lane in lanes:
+            ready = [lane for lane in lanes if lane.is_ready()]
+            self._run.engine.advance([lane.after(len(lane.moves) - 1) for lane in ready], fraction)
+            for lane in ready:
                 lane.done = len(lane.moves)
 
     def _affordable(self, names: Sequence[str], each: int, promised: int) -> Sequence[str]:
@@ -188,12 +244,12 @@ class Racing:
 
     def _cost(self, move: Advance) -> tuple[int, int]:
         """Steps of the move for one of its candidates, and those that must be left after it."""
-        run, steps = self._run, self._steps
-        done, to = run.spent.get(move.names[0], 0), round(move.fraction * steps)
+        run, whole = self._run, self._lanes[move.names[0]].total
+        done, to = run.spent.get(move.names[0], 0), round(move.fraction * whole)
         if race_options(run.request.race).method == "plain":
             others = [name for name in self._lanes if self._is_running(name) and name not in move.names]
-            return max(1, steps - done), sum(steps - run.spent[name] for name in others)
-        return max(1, to - done), steps - to  # somebody of them must be able to finish
+            return max(1, whole - done), sum(self._lanes[name].total - run.spent[name] for name in others)
+        return max(1, to - done), whole - to  # somebody of them must be able to finish
 
     def _is_running(self, name: str) -> bool:
         return name in self._run.spent and not self._lanes[name].is_over
@@ -223,16 +279,18 @@ class Racing:
         lane.drop()
         if made is None:
             self._race.failed(name)
-            return
+            return None
         lane.final = _overall(made.critique)
         self._race.finished(name, lane.final)
         run.made.append(made)
+        return made
 
-    def _start(self, seed: int) -> Candidate:
-        return self._candidate(seed, self._run.options)
+    def _start(self, seed: int, large_steps: int = 0) -> Candidate:
+        large = {"large_steps": large_steps} if large_steps else {}
+        return self._candidate(seed, self._run.options | large)
 
-    def _start_draft(self, name: str, count: int) -> Candidate:
-        return self._candidate(self._lanes[name].seed, {**self._run.options, "steps": count, "draft": True})
+    def _start_draft(self, name: str) -> Candidate:
+        return self._candidate(self._lanes[name].seed, self._run.options | {"steps": self._plan.steps})
 
     def _candidate(self, seed: int, options: dict[str, Any]) -> Candidate:
         run = self._run
@@ -287,9 +345,12 @@ def _preview(candidate: Callable[[], Candidate], name: str, engine: str) -> refi
     )
 
 
-def _result(candidate: Callable[[], Candidate], name: str) -> refine_pb2.CandidateFinished:
-    running = candidate()
+def _result(lane: _Lane, name: str) -> refine_pb2.CandidateFinished:
+    running = lane()
     picture = running.result()
     return refine_pb2.CandidateFinished(
-        candidate_id=name, image=encode_image(picture), evaluation_count=running.evaluations
+        candidate_id=name,
+        image=encode_image(picture),
+        evaluation_count=running.evaluations,
+        large_step_count=lane.large_steps,
     )

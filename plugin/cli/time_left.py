@@ -34,7 +34,7 @@ class TimeLeft:
             is_repair = bool(event.candidate_started.parent_candidate_id)
             self._begun, self._repairs = self._begun + (not is_repair), self._repairs + is_repair
             self._open[event.candidate_started.candidate_id] = 0
-        elif kind == "preview" and event.preview.is_draft:
+        elif kind == "preview" and event.preview.is_draft and not event.preview.goes_on:
             self._closed_steps += event.preview.progress.step
         elif kind == "preview" and event.preview.candidate_id in self._open:
             self._open[event.preview.candidate_id] = event.preview.progress.step

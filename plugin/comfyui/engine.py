@@ -67,8 +67,9 @@ class ComfyCandidate:
         self._engine.turn += 1
         _interruptible(lambda: self._call.advance(to_fraction))
 
-    def preview(self) -> Preview:
+    def preview(self, in_full: bool = False) -> Preview:
         """What it will look like. Raises: InvalidInput before the first step."""
+        del in_full
         if self._run.x0 is None or self.state == "dropped":
             raise InvalidInput(f"a candidate that is {self.state} has no preview: advance it first")
         latent = self._engine.model.model.process_latent_out(self._run.x0.float())
@@ -155,12 +156,11 @@ class ComfyEngine:
         negative_prompt: str = "",
         blend_mask: NDArray[Any] | None = None,
         quality: QualityOptions | None = None,
-        draft: bool = False,
+        large_steps: int = 0,
         strength_map: NDArray[Any] | None = None,
     ) -> ComfyCandidate:
-        """Prepare one answer; see `editcritic.refine.engine.Engine.candidate`. Another prompt needs a CLIP; a
-        draft keeps the sampler that was chosen."""
-        del draft
+        """Prepare one answer; see `editcritic.refine.engine.Engine.candidate`. Another prompt needs a CLIP."""
+        self.capabilities.check_large_steps(large_steps, steps, strength)
         marked, blend = edit_masks(source, mask, blend_mask)
         if strength_map is not None:
             check_strength_map(strength_map, marked.shape, self.capabilities, strength)

@@ -67,6 +67,22 @@ def test_a_kept_candidate_is_what_the_engine_gave_and_costs_no_step_again(
         assert engine.steps == steps_run
 
 
+def test_a_candidate_with_large_steps_is_kept_with_its_draft(
+    tmp_path: Path, source: np.ndarray, mask: np.ndarray
+) -> None:
+    for _ in range(2):  # made, then read
+        plain = load_engine("dummy").candidate(source, mask, "a ball", seed=3, large_steps=2)
+        kept = RecordedEngine(load_engine("dummy"), tmp_path).candidate(
+            source, mask, "a ball", seed=3, large_steps=2
+        )
+        for each in (plain, kept):
+            each.advance(2 / 6)
+        assert np.array_equal(kept.preview(in_full=True).picture, plain.preview(in_full=True).picture)
+        assert kept.evaluations == plain.evaluations == 2
+        assert np.array_equal(kept.result(), plain.result())
+        assert kept.evaluations == plain.evaluations == 6
+
+
 def test_candidates_that_advance_together_are_kept_one_by_one(
     tmp_path: Path, source: np.ndarray, mask: np.ndarray
 ) -> None:

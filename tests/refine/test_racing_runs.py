@@ -54,16 +54,20 @@ def test_a_race_that_is_killed_after_any_event_resumes_to_the_same_end(tmp_path:
     assert "DROP" in decisions(straight)
 
 
-def ends_alike_after_any_kill(request: refine_pb2.RefineRequest, tmp_path: Path) -> Events:
-    """The events of an undisturbed run, once it was seen that runs killed after any of them end in the same way."""
-    straight = events_of(PlainCritic(), request)
+def ends_alike_after_any_kill(request: refine_pb2.RefineRequest, tmp_path: Path, **options: Any) -> Events:
+    """The events of an undisturbed run, once it was seen that runs killed after any of them end in the same way.
+
+    options: as `Refinement` takes them.
+    """
+    options = {"engine": load_engine("dummy")} | options
+    straight = events_of(PlainCritic(), request, **options)
     for length in range(1, len(straight) + 1):
         journal = Journal(tmp_path / f"{length}.sqlite3")
-        killed = Refinement(load_engine("dummy"), PlainCritic(), request, journal).run()
+        killed = Refinement(critic=PlainCritic(), request=request, journal=journal, **options).run()
         for _ in range(length):
             next(killed)
         killed.close()  # type: ignore[attr-defined]
-        resumed = events_of(PlainCritic(), journal.request("mine"), journal=journal)
+        resumed = events_of(PlainCritic(), journal.request("mine"), journal=journal, **options)
         assert without_time(resumed) == without_time(straight), f"killed after event {length}"
     return straight
 
@@ -137,6 +141,61 @@ def test_the_leader_is_the_best_that_the_acceptance_critic_finds_no_worse_than_p
         assert result.acceptance_critique.scores.overall.value >= result.plain_acceptance_score
         replaced += "ROLL_BACK" in decisions(events)
     assert replaced, "in no run was the leader of the search refused, so this test could not fail"
+
+
+def redness(picture: np.ndarray, mask: np.ndarray) -> float:
+    return float(picture[mask > 0.5][:, 0].mean() / 2.55)
+
+
+def dropped_in(events: Events) -> set[str]:
+    drops = [e.decision for e in events if e.decision.kind == refine_pb2.DECISION_KIND_DROP]
+    return {each.candidate_id for each in drops}
+
+
+def called_from_the_reserve(events: Events) -> set[str]:
+    return dropped_in(events) & {e.candidate_finished.candidate_id for e in events}
+
+
+SOMETIMES_REFUSED = (48, 56, 64, 72, 80)
+"""Seeds among whose runs are some where the acceptance critic refuses all that were finished."""
+
+
+def drafted_runs(seed: int, **budget: Any) -> refine_pb2.RefineRequest:
+    return request_for(
+        seed=seed, count=8, race=racing(draft=True, price=20.0), repair_round_count=0, **budget
+    )
+
+
+def test_when_all_that_were_finished_are_refused_those_that_were_dropped_are_tried(tmp_path: Path) -> None:
+    led = []
+    for seed in SOMETIMES_REFUSED:
+        events = events_of(PlainCritic(), drafted_runs(seed), acceptance=PlainCritic(redness))
+        result, called = events[-1].result, called_from_the_reserve(events)
+        assert len(called) <= 3
+        assert result.critique.scores.overall.value >= result.plain_score
+        assert result.acceptance_critique.scores.overall.value >= result.plain_acceptance_score
+        if called:
+            assert "ROLL_BACK" in decisions(events), "nobody is called as long as somebody may lead"
+        if result.candidate_id in called:
+            led.append(seed)
+    assert led, "in no run did a reserve lead, so this test could not fail"
+    ends_alike_after_any_kill(drafted_runs(led[0]), tmp_path, acceptance=PlainCritic(redness))
+
+
+def test_calling_a_reserve_is_paid_for_and_keeps_to_the_budget() -> None:
+    called, limited = 0, 0
+    for seed in SOMETIMES_REFUSED:
+        free = events_of(PlainCritic(), drafted_runs(seed), acceptance=PlainCritic(redness))
+        reserve = called_from_the_reserve(free)
+        spent = {e.candidate_finished.candidate_id: e.candidate_finished.evaluation_count for e in free}
+        lost = sum(e.preview.progress.step for e in free if e.preview.candidate_id in dropped_in(free))
+        finished = sum(steps for name, steps in spent.items() if name)
+        assert free[-1].result.evaluation_count == finished + lost
+        tight = drafted_runs(seed, evaluation_count=free[-1].result.evaluation_count - 1)
+        kept = events_of(PlainCritic(), tight, acceptance=PlainCritic(redness))
+        assert kept[-1].result.evaluation_count < free[-1].result.evaluation_count
+        called, limited = called + len(reserve), limited + len(called_from_the_reserve(kept))
+    assert called > limited
 
 
 class FlatteringEngine(DummyEngine):

@@ -237,9 +237,9 @@ class RaceOptions(google.protobuf.message.Message):
     chosen by its seed.
     """
     draft: builtins.bool
-    """Make a draft of every candidate first, the same seed in a quarter of the steps, and judge that. Absent: in a margin
-    race, where drafts of this engine were measured to tell the final score, and in an audit. Where two steps are over two
-    fifths of all, none is made.
+    """Make a draft of every candidate but the first, what its seed becomes seen after a quarter of the steps, and judge
+    that. Absent: in a margin race, where drafts of this engine were measured to tell the final score, and in an audit,
+    unless they were measured not to. Where two steps are over two fifths of all, none is made.
     """
     def __init__(
         self,
@@ -618,6 +618,7 @@ class PreviewTaken(google.protobuf.message.Message):
     IMAGE_FIELD_NUMBER: builtins.int
     REGION_FIELD_NUMBER: builtins.int
     IS_DRAFT_FIELD_NUMBER: builtins.int
+    GOES_ON_FIELD_NUMBER: builtins.int
     candidate_id: builtins.str
     """Name of the candidate."""
     @property
@@ -630,8 +631,10 @@ class PreviewTaken(google.protobuf.message.Message):
     def region(self) -> editcritic.v1.critic_pb2.Box:
         """Part of the source that the picture shows. Set when the picture is."""
     is_draft: builtins.bool
-    """Not a prediction part-way, but a draft: the same seed carried to its end in so many steps. They come on top of the
-    candidate's own.
+    """Not a prediction part-way, but a draft: what the seed becomes in so many steps."""
+    goes_on: builtins.bool
+    """The draft is its candidate's beginning, in large steps. Else it was made for itself, and its steps come on top of
+    those of the candidate, which starts anew.
     """
     def __init__(
         self,
@@ -641,9 +644,10 @@ class PreviewTaken(google.protobuf.message.Message):
         image: editcritic.v1.critic_pb2.Image | None = ...,
         region: editcritic.v1.critic_pb2.Box | None = ...,
         is_draft: builtins.bool = ...,
+        goes_on: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["image", b"image", "progress", b"progress", "region", b"region"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["candidate_id", b"candidate_id", "image", b"image", "is_draft", b"is_draft", "progress", b"progress", "region", b"region"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["candidate_id", b"candidate_id", "goes_on", b"goes_on", "image", b"image", "is_draft", b"is_draft", "progress", b"progress", "region", b"region"]) -> None: ...
 
 global___PreviewTaken = PreviewTaken
 
@@ -656,6 +660,7 @@ class CandidateFinished(google.protobuf.message.Message):
     CANDIDATE_ID_FIELD_NUMBER: builtins.int
     IMAGE_FIELD_NUMBER: builtins.int
     EVALUATION_COUNT_FIELD_NUMBER: builtins.int
+    LARGE_STEP_COUNT_FIELD_NUMBER: builtins.int
     candidate_id: builtins.str
     """Name of the candidate."""
     @property
@@ -663,15 +668,20 @@ class CandidateFinished(google.protobuf.message.Message):
         """The composited edit: outside the blend mask it equals the source."""
     evaluation_count: builtins.int
     """Denoiser evaluations that it took."""
+    large_step_count: builtins.int
+    """How many of them were large steps at its beginning; small ones, of the length that the whole schedule has,
+    followed. 0 means that all were alike.
+    """
     def __init__(
         self,
         *,
         candidate_id: builtins.str = ...,
         image: editcritic.v1.critic_pb2.Image | None = ...,
         evaluation_count: builtins.int = ...,
+        large_step_count: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing_extensions.Literal["image", b"image"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing_extensions.Literal["candidate_id", b"candidate_id", "evaluation_count", b"evaluation_count", "image", b"image"]) -> None: ...
+    def ClearField(self, field_name: typing_extensions.Literal["candidate_id", b"candidate_id", "evaluation_count", b"evaluation_count", "image", b"image", "large_step_count", b"large_step_count"]) -> None: ...
 
 global___CandidateFinished = CandidateFinished
 

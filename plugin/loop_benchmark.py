@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -28,6 +28,7 @@ from editcritic.plugin.editing import make_refine_request
 from editcritic.plugin.embedded import EmbeddedServer
 from editcritic.plugin.judging import ServedCritic
 from editcritic.plugin.loop_figures import Row, summarise
+from editcritic.plugin.loop_runs import ToldRun
 from editcritic.plugin.natural_statistics.judge import NaturalStatistics
 from editcritic.plugin.oracle.cases import Case, asked_edits, oracle_accuracy
 from editcritic.plugin.oracle.sight import Oracle
@@ -38,7 +39,7 @@ from editcritic.refine.engine import Engine, load_engine
 from editcritic.refine.known_previews import known_table, pairing
 from editcritic.refine.loop import Refinement
 from editcritic.refine.race import RaceOptions
-from editcritic.refine.race_replay import Record, replay
+from editcritic.refine.race_replay import replay
 from editcritic.refine.request import completed_request
 from editcritic.refine.tabletop.photos import read_photos
 from editcritic.v1 import critic_pb2 as pb
@@ -176,7 +177,7 @@ class LoopMeasure:
         )
         return self._row(number, case, whole, drafted, loop)
 
-    def _run(self, request: refine_pb2.RefineRequest, acceptance: Critic | None) -> _Told:
+    def _run(self, request: refine_pb2.RefineRequest, acceptance: Critic | None) -> ToldRun:
         critic, engine, full = (
             TimedCritic(self._critic),
             TimedEngine(self._engine),
@@ -191,13 +192,13 @@ class LoopMeasure:
         judging = sum(each.judging.seconds for each in watches)
         producing = self._recorded_seconds() - recorded or engine.watch.seconds
         seconds += producing - engine.watch.seconds
-        return _Told(full, events, {"all": seconds, "critic": judging, "engine": producing})
+        return ToldRun(full, events, {"all": seconds, "critic": judging, "engine": producing})
 
     def _recorded_seconds(self) -> float:
         """What the engine took until now for candidates that are kept, whenever they were made."""
         return self._engine.seconds if isinstance(self._engine, RecordedEngine) else 0.0
 
-    def _row(self, number: int, case: Case, whole: _Told, drafted: _Told, loop: _Told) -> Row:
+    def _row(self, number: int, case: Case, whole: ToldRun, drafted: ToldRun, loop: ToldRun) -> Row:
         record, begun = whole.record(), drafted.record()
         started = whole.events[0].started
         table = known_table(pairing(started.engine, started.search_critic), None)
@@ -238,79 +239,3 @@ class LoopMeasure:
             return self._natural.judge(case.source, picture, case.mask)
         except InvalidInput:
             return math.nan
-
-
-@dataclass
-class _Told:
-    """A run and all that it told. seconds: of the run without opening the edit, and of critic and engine in it."""
-
-    request: refine_pb2.RefineRequest
-    events: list[refine_pb2.RefineResponse]
-    seconds: dict[str, float]
-    scores: dict[str, float] = field(default_factory=dict)
-    previews: dict[str, dict[float, float]] = field(default_factory=dict)
-    drafts: dict[str, float] = field(default_factory=dict)
-    pictures: dict[str, refine_pb2.CandidateFinished] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        is_draft = False
-        for event in self.events:
-            if event.HasField("candidate_finished"):
-                self.pictures[event.candidate_finished.candidate_id] = event.candidate_finished
-            is_draft = event.preview.is_draft if event.HasField("preview") else is_draft
-            overall = event.critique.scores.overall
-            if event.critique.HasField("progress"):
-                if overall.status == pb.SCORE_STATUS_SCORED:
-                    self._promised(event.critique, is_draft)
-            elif event.HasField("critique"):
-                # The critic that steers judges first; the acceptance critic may come after it.
-                self.scores.setdefault(event.critique.candidate_id, overall.value)
-
-    def _promised(self, critique: pb.Critique, is_draft: bool) -> None:
-        overall = critique.scores.overall.value
-        if is_draft:
-            self.drafts[critique.candidate_id] = overall
-        else:
-            share = round(critique.progress.fraction, 4)
-            self.previews.setdefault(critique.candidate_id, {})[share] = overall
-
-    @property
-    def result(self) -> refine_pb2.RefineResult:
-        return self.events[-1].result
-
-    def selected(self) -> tuple[str, float]:
-        """Who led when the race was over, and the denoising steps until then."""
-        spent: dict[str, int] = {}
-        for event in self.events:
-            if event.preview.is_draft and not event.preview.goes_on:
-                spent[f"{event.preview.candidate_id} draft"] = event.preview.progress.step
-            elif event.HasField("preview"):
-                spent[event.preview.candidate_id] = event.preview.progress.step
-            elif event.HasField("candidate_finished"):
-                spent[event.candidate_finished.candidate_id] = event.candidate_finished.evaluation_count
-            elif event.decision.kind == refine_pb2.DECISION_KIND_SELECT:
-                return event.decision.candidate_id, float(sum(spent.values()))
-        return self.result.candidate_id, float(self.result.evaluation_count)
-
-    def picture(self, name: str) -> pb.Image:
-        return self.pictures[name].image
-
-    def cost(self, name: str) -> int:
-        return self.pictures[name].evaluation_count
-
-    def record(self) -> Record:
-        """Previews and finals of the first answers."""
-        names = [name for name in self.pictures if name.startswith("seed-")]
-        return Record(
-            names,
-            [self.previews.get(name, {}) for name in names],
-            [self.scores[name] for name in names],
-            [self.drafts.get(name, math.nan) for name in names] if self.drafts else (),
-            self._rest(),
-        )
-
-    def _rest(self) -> float:
-        """Share of a whole candidate's steps that finishing one took after its draft."""
-        drafts = {event.preview.candidate_id: event.preview for event in self.events if event.preview.goes_on}
-        ends = [self.cost(name) - seen.progress.step for name, seen in drafts.items()]
-        return ends[0] / next(iter(drafts.values())).progress.step_count if ends else 1.0

@@ -215,6 +215,14 @@ class Race:
         dropped = [name for name in self.would_drop if self._all[name].final is None]
         return sorted(dropped, key=lambda name: -float(self._sampled(name).mean()))
 
+    def told(self, name: str) -> str:
+        """What is known of a candidate that was judged before its end, in words with figures."""
+        standing = self._all[name]
+        rung = self._most_telling(standing)
+        if rung == self._draft:
+            return f"its draft in {rung.fraction:.0%} of the steps has {standing.looks[rung]:.1f}"
+        return f"its preview at {rung.fraction:.0%} of the steps has {standing.looks[rung]:.1f}"
+
     def _left(self, name: str, chance: float) -> float:
         """Share of a whole candidate's steps that it still takes; without a draft, those of one and, should that say
         so, of the candidate itself."""
@@ -272,16 +280,10 @@ class Race:
             return None
         best = max((each.final for each in self._all.values() if each.final is not None), default=0.0)
         reason = (
-            f"{self._told(standing)}, the best result {best:.1f}; "
+            f"{self.told(name)}, the best result {best:.1f}; "
             f"finishing it promises {promise * standing.left:.1f} points"
         )
         return self._out(Drop(name, chance, reason))
-
-    def _told(self, standing: _Standing) -> str:
-        rung = self._most_telling(standing)
-        if rung == self._draft:
-            return f"its draft in {rung.fraction:.0%} of the steps has {standing.looks[rung]:.1f}"
-        return f"its preview at {rung.fraction:.0%} of the steps has {standing.looks[rung]:.1f}"
 
     def _out(self, drop: Drop) -> Drop:
         self._all[drop.name].is_over = True

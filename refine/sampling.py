@@ -135,9 +135,17 @@ class Racing:
             # What was done is lost with the candidate, but it was spent.
             run.spent[f"{name} dropped"], run.spent[name] = run.spent[name], 0
             lane.is_over = False
+            yield run.record("decision", self._recalled(name))
             if made := (yield from self._finish(name)):
                 return made
         return None
+
+    def _recalled(self, name: str) -> refine_pb2.Decision:
+        return refine_pb2.Decision(
+            kind=refine_pb2.DECISION_KIND_RECALL,
+            candidate_id=name,
+            reason=f"those that were finished were refused; {self._race.told(name)}",
+        )
 
     def group(self) -> Group | None:
         """What the race teaches about previews; None unless it was to finish everybody, and did.

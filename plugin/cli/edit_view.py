@@ -109,9 +109,16 @@ class EditView:
     def _take_decision(self, decision: refine_pb2.Decision) -> None:
         if decision.kind == refine_pb2.DECISION_KIND_DROP:
             self._rows[decision.candidate_id].is_out = True
+        if decision.kind == refine_pb2.DECISION_KIND_RECALL:
+            self._rows[decision.candidate_id].is_out = False
         if decision.kind == refine_pb2.DECISION_KIND_ROLL_BACK:
-            newest = list(self._rows.values())[-1]
-            newest.is_out, newest.told = True, f"rolled back: {decision.reason}"
+            row = self._refused(decision.candidate_id)
+            row.is_out, row.told = True, f"rolled back: {decision.reason}"
+
+    def _refused(self, name: str) -> _Row:
+        """The newest repair; of first answers, which have none that is still in, the one of that name."""
+        newest = list(self._rows.values())[-1]
+        return newest if newest.action and not newest.is_out else self._rows[name]
 
     def _take_result(self, result: refine_pb2.RefineResult) -> None:
         self.result = result

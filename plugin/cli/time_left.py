@@ -91,6 +91,8 @@ class TimeLeft:
     def _take_decision(self, decision: refine_pb2.Decision) -> None:
         if decision.kind == refine_pb2.DECISION_KIND_DROP:
             self._close(decision.candidate_id)
+        if decision.kind == refine_pb2.DECISION_KIND_RECALL:
+            self._open[decision.candidate_id] = 0
         if decision.kind == refine_pb2.DECISION_KIND_SELECT:
             # Whatever was not begun until now will not be.
             self._begun = max(self._begun, self._started.sampling.candidate_count)

@@ -177,6 +177,8 @@ class Board:
         candidate = self._all.get(decision.get("candidateId", ""))
         if candidate is not None and decision.get("kind") == "DECISION_KIND_DROP":
             candidate.state, candidate.reason = DROPPED, self.note or "dropped early"
+        if candidate is not None and decision.get("kind") == "DECISION_KIND_RECALL":
+            candidate.state, candidate.reason = RUNNING, "taken up again"
 
     def _on_candidate_error(self, error: Json) -> None:
         candidate = self._candidate(error["candidateId"])

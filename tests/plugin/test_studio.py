@@ -142,6 +142,15 @@ def test_the_result_is_marked_and_what_it_saved_is_told(told: list[dict[str, Any
 
 
 @in_node
+def test_a_dropped_candidate_that_is_taken_up_again_is_judged_like_the_others(
+    told: list[dict[str, Any]],
+) -> None:
+    recall = refine_pb2.Decision(kind=refine_pb2.DECISION_KIND_RECALL, candidate_id="c")
+    events = [*told[:-1], event(decision=recall), finished("c"), event(critique=critique("c", 90, "clean"))]
+    assert shown(events)["shown"][0] == ["c", "judged", 90, "clean"]
+
+
+@in_node
 def test_a_rejected_candidate_is_kept_at_the_end(told: list[dict[str, Any]]) -> None:
     found = shown(told[:-1], ("b",))["shown"]
     assert found[3][:2] == ["b", "rejected"]

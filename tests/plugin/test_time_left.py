@@ -108,3 +108,13 @@ def test_the_bound_in_steps_never_falls_short_of_a_real_run() -> None:
             assert done + left._steps_left() >= total
             assert view.table().caption == left.words()
     assert view.table().caption is None
+
+
+def test_a_leader_that_is_refused_is_shown_as_such_and_not_the_newest_candidate() -> None:
+    view = EditView()
+    for name in "ab":
+        view.take(Event(candidate_started=refine_pb2.CandidateStarted(candidate_id=name)))
+    view.take(decision(refine_pb2.DECISION_KIND_ROLL_BACK))
+    refused, newest = (str(list(view.table().columns)[-1]._cells[number]) for number in (0, 1))
+    assert "rolled back" in refused
+    assert "rolled back" not in newest

@@ -174,6 +174,7 @@ def test_when_all_that_were_finished_are_refused_those_that_were_dropped_are_tri
         assert len(called) <= 3
         assert result.critique.scores.overall.value >= result.plain_score
         assert result.acceptance_critique.scores.overall.value >= result.plain_acceptance_score
+        assert decisions(events).count("RECALL") == len(called), "and the history says so"
         if called:
             assert "ROLL_BACK" in decisions(events), "nobody is called as long as somebody may lead"
         if result.candidate_id in called:

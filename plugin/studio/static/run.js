@@ -67,6 +67,7 @@ function decide(run, decision, at) {
   if (!decision.candidateId) return "";
   const one = at(decision.candidateId);
   if (kind === "drop") Object.assign(one, { state: "dropped", reason: decision.reason || "" });
+  if (kind === "recall") Object.assign(one, { state: "running", reason: "" });
   return one.id;
 }
 

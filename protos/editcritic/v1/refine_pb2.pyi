@@ -42,6 +42,8 @@ class _DecisionKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._E
     """Accepted the edit."""
     DECISION_KIND_ASK: _DecisionKind.ValueType  # 7
     """Cannot decide: a person should look."""
+    DECISION_KIND_RECALL: _DecisionKind.ValueType  # 8
+    """Took up again a candidate that was stopped, as the acceptance critic refused those that were finished."""
 
 class DecisionKind(_DecisionKind, metaclass=_DecisionKindEnumTypeWrapper):
     """What the loop decided."""
@@ -62,6 +64,8 @@ DECISION_KIND_ACCEPT: DecisionKind.ValueType  # 6
 """Accepted the edit."""
 DECISION_KIND_ASK: DecisionKind.ValueType  # 7
 """Cannot decide: a person should look."""
+DECISION_KIND_RECALL: DecisionKind.ValueType  # 8
+"""Took up again a candidate that was stopped, as the acceptance critic refused those that were finished."""
 global___DecisionKind = DecisionKind
 
 class _RaceMethod:

@@ -78,6 +78,16 @@ def test_candidates_are_sorted_best_first_and_dropped_ones_stay_below() -> None:
     ]
 
 
+def test_a_dropped_one_that_is_taken_up_again_is_one_of_them_again() -> None:
+    recalled = {
+        "decision": {"kind": "DECISION_KIND_RECALL", "candidateId": "a", "reason": "the others were refused"}
+    }
+    board = played(*RUN, recalled)
+    assert (board["a"].state, board["a"].reason) == ("running", "taken up again")
+    board = played(*RUN, recalled, finished("a"), critique("a", 90.0))
+    assert [each.candidate_id for each in board.ordered()] == ["a", "c", "b"]
+
+
 def test_each_says_why_in_one_line() -> None:
     board = played(*RUN)
     assert board["b"].reason == "seam on the left edge"

@@ -16,28 +16,26 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-from editcritic.refine.acceptance import is_worse, lower_bound, scored
+from editcritic.refine.acceptance import lower_bound, scored
 from editcritic.refine.critic import Critic, EditJudge
 from editcritic.refine.diagnosis import Diagnosis
 from editcritic.refine.drafting import DraftPlan, plan_drafts
 from editcritic.refine.engine import Engine
 from editcritic.refine.journal import RunJournal
 from editcritic.refine.known_previews import known_table, pairing
+from editcritic.refine.leading import Leading
 from editcritic.refine.mending import Mending
 from editcritic.refine.preview_table import PRIOR_DRAFT, Group, PreviewTable, table_from_message
 from editcritic.refine.race import Race, RaceOptions
 from editcritic.refine.recorder import Event
 from editcritic.refine.reprompt import Rewriter
 from editcritic.refine.request import race_options
-from editcritic.refine.run import Made, Run, Steps, Stop
-from editcritic.refine.sampling import Racing, ask
+from editcritic.refine.run import Run, Steps, Stop
+from editcritic.refine.sampling import Racing
 from editcritic.v1 import refine_pb2
 from editcritic.v1.images import encode_image
 
 __all__ = ["Refinement"]
-
-_MAX_CHECKED = 8  # leaders that the acceptance critic is asked about before the plain answer leads
-_MAX_RESERVES = 3  # of those that the race dropped, finished when all of these were refused
 
 
 class Refinement:
@@ -69,7 +67,6 @@ class Refinement:
         self._rewriter, self._diagnosis = rewriter, diagnosis
         self._racing: Racing | None = None
         self._learned: Group | None = None
-        self._saved = 0
 
     def cancel(self) -> None:
         """Stop after the step that is running; the run ends with the best edit so far. Safe from any thread."""
@@ -94,9 +91,10 @@ class Refinement:
         try:
             # Of the event, not of the journal: a resumed run must decide by the table that it began with.
             table = table_from_message(started.started.preview_table)
-            is_whole = yield from self._sample(judge, table)
+            self._racing = racing = self._raced(judge, table)
+            is_whole = yield from self._sample(racing)
             mending = Mending(run, judge, other, self._rewriter, self._diagnosis)
-            yield from self._select(judge, other, mending)
+            yield from Leading(run, judge, other, mending, racing).steps()
             reason = (yield from self._mend(mending)) if is_whole else refine_pb2.STOP_REASON_BUDGET_SPENT
         except Stop as stop:
             reason = stop.reason
@@ -107,9 +105,8 @@ class Refinement:
             name = pairing(started.started.engine, started.started.search_critic)
             self._journal.keep_previews(run.edit.edit_id, name, self._learned)
 
-    def _sample(self, judge: EditJudge, table: PreviewTable) -> Steps:
-        """First answers, raced against each other; the best by its lower bound leads. Returns whether the budget was
-        enough for all that the race wanted."""
+    def _raced(self, judge: EditJudge, table: PreviewTable) -> Racing:
+        """The race of the run's first answers."""
         run, sampling = self._run, self._run.request.sampling
         seeds = {
             f"seed-{seed}": seed for seed in range(sampling.seed, sampling.seed + sampling.candidate_count)
@@ -117,7 +114,12 @@ class Refinement:
         plan = self._draft_plan(table)
         rest = plan.rest / run.steps_of_one
         race = Race(list(seeds), table, self._race_options(plan), sampling.seed, rest)
-        self._racing = racing = Racing(run, judge, race, seeds, plan)
+        return Racing(run, judge, race, seeds, plan)
+
+    def _sample(self, racing: Racing) -> Steps:
+        """First answers, raced against each other; the best by its lower bound leads. Returns whether the budget was
+        enough for all that the race wanted."""
+        run = self._run
         try:
             yield from racing.steps()
         except Stop as stop:
@@ -126,7 +128,7 @@ class Refinement:
             return False
         finally:
             run.best = max(run.made, key=lambda each: lower_bound(each.critique), default=None)
-        self._learned, self._saved = racing.group(), racing.saved_steps()
+        self._learned = racing.group()
         return True
 
     def _draft_plan(self, table: PreviewTable) -> DraftPlan:
@@ -136,57 +138,6 @@ class Refinement:
     def _race_options(self, plan: DraftPlan) -> RaceOptions:
         options = race_options(self._run.request.race)
         return options if plan.steps > 0 else replace(options, draft=False)
-
-    def _select(self, judge: EditJudge, other: EditJudge, mending: Mending) -> Steps:
-        """Name the leader, and let the acceptance critic see it and the plain answer."""
-        run = self._run
-        if run.best is None:
-            raise Stop(refine_pb2.STOP_REASON_FAILED)
-        overall = run.best.critique.scores.overall
-        if not scored(run.best.critique):
-            yield run.decide(refine_pb2.DECISION_KIND_ASK, run.best, overall.abstention_detail)
-            raise Stop(refine_pb2.STOP_REASON_ASK)
-        reason = f"best of {len(run.made)}: overall {overall.value:.1f} with a doubt of {overall.stddev:.1f}"
-        yield run.decide(refine_pb2.DECISION_KIND_SELECT, run.best, reason)
-        if other is not judge:
-            yield from self._check(other, mending)
-
-    def _check(self, other: EditJudge, mending: Mending) -> Steps:
-        """Lead with the best that the acceptance critic finds no worse than the plain answer, as it is or mended."""
-        run, plain = self._run, self._run.made[0]
-        yield from ask(run, other, plain)
-        leaders = sorted(run.made, key=lambda each: lower_bound(each.critique), reverse=True)
-        run.best = plain
-        for made in leaders[:_MAX_CHECKED]:
-            if made is plain or (yield from self._leads(made, plain, other, mending)):
-                break
-        else:
-            made = plain
-        if made is plain and leaders[0] is not plain:
-            yield from self._call_reserves(plain, other, mending)
-
-    def _leads(self, made: Made, plain: Made, other: EditJudge, mending: Mending) -> Steps:
-        """Whether the acceptance critic lets it lead, as it is or mended; it then does."""
-        run = self._run
-        yield from ask(run, other, made)
-        leader = (yield from mending.free_steps(made)) if _is_behind(plain, made) else made
-        if worse := _is_behind(plain, leader):
-            yield run.decide(refine_pb2.DECISION_KIND_ROLL_BACK, made, f"by {other.identity.name}: {worse}")
-            return False
-        run.best = leader
-        return True
-
-    def _call_reserves(self, plain: Made, other: EditJudge, mending: Mending) -> Steps:
-        """All that the race finished were refused: try those that it had dropped, as long as they may lead."""
-        racing = self._racing
-        for _ in range(_MAX_RESERVES):
-            made = (yield from racing.another()) if racing is not None else None
-            if racing is None or made is None:
-                return
-            self._saved = racing.saved_steps()
-            ahead = lower_bound(made.critique) > lower_bound(plain.critique)
-            if ahead and (yield from self._leads(made, plain, other, mending)):
-                return
 
     def _mend(self, mending: Mending) -> Steps:
         """Repair rounds; returns why they ended."""
@@ -211,7 +162,9 @@ class Refinement:
     def _result(self, reason: refine_pb2.StopReason.ValueType) -> refine_pb2.RefineResult:
         run, best = self._run, self._run.best
         result = refine_pb2.RefineResult(
-            stop_reason=reason, evaluation_count=run.evaluations, saved_evaluation_count=self._saved
+            stop_reason=reason,
+            evaluation_count=run.evaluations,
+            saved_evaluation_count=self._racing.saved if self._racing is not None else 0,
         )
         if best is None:
             result.image.CopyFrom(run.edit.source)
@@ -231,8 +184,3 @@ class Refinement:
         result.image.CopyFrom(encode_image(best.picture))
         result.critique.CopyFrom(best.critique)
         return result
-
-
-def _is_behind(plain: Made, made: Made) -> str:
-    """Why the acceptance critic would rather keep the plain answer; empty when it would not."""
-    return is_worse(plain.held_out, made.held_out) if plain.held_out and made.held_out else ""

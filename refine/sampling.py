@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from editcritic.refine.acceptance import scored
 from editcritic.refine.critic import EditJudge
 from editcritic.refine.drafting import Draft, Drafting, DraftPlan, Wave, draft_of, drafts_anew
-from editcritic.refine.engine import Candidate, Engine
+from editcritic.refine.engine import Candidate
+from editcritic.refine.lane import Lane
 from editcritic.refine.preview_table import Group
 from editcritic.refine.race import Advance, Drop, MakeDrafts, Move, Race
 from editcritic.refine.request import race_options
 from editcritic.refine.run import Made, Run, Steps, Stop
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
-from editcritic.v1.errors import EditCriticError
 from editcritic.v1.images import decode_image, encode_image
 
 __all__ = ["Racing", "ask", "finish"]
@@ -31,69 +30,16 @@ _HOPELESS = {
 _SURE = 0.9  # severity of such a defect from which it is no matter of degree any more
 
 
-@dataclass
-class _Lane:
-    """One candidate of the race, and how it was moved.
-
-    It is made when something is left to do: a resumed run often needs no engine. It then takes the same moves again,
-    because in company a step may round differently from a step alone.
-    """
-
-    engine: Engine
-    seed: int
-    make: Callable[[], Candidate]
-    total: int
-    large_steps: int = 0
-    previews: dict[float, float] = field(default_factory=dict)
-    draft: float | None = None
-    final: float | None = None
-    is_over: bool = False
-    moves: list[tuple[float, bool]] = field(default_factory=list)
-    done: int = 0
-    made: Candidate | None = None
-
-    def __call__(self) -> Candidate:
-        """The candidate, after all of its moves."""
-        return self.after(len(self.moves))
-
-    def after(self, count: int) -> Candidate:
-        """The candidate, after so many of its moves."""
-        self.made = self.made or self.make()
-        for share, in_company in self.moves[self.done : count]:
-            if in_company:
-                self.engine.advance([self.made], share)
-            else:
-                self.made.advance(share)
-            self.done += 1
-        return self.made
-
-    def is_ready(self) -> bool:
-        """Whether it could be brought to its newest move; one that was not raises when it is next used."""
-        with suppress(EditCriticError):
-            self.after(len(self.moves) - 1)
-            return True
-        return False
-
-    def begin_anew(self, make: Callable[[], Candidate], total: int, large_steps: int = 0) -> None:
-        """Forget the moves, and make another candidate of so many steps, some of them large."""
-        self.drop()
-        self.make, self.total, self.large_steps, self.is_over = make, total, large_steps, False
-        self.moves.clear()
-        self.done = 0
-
-    def drop(self) -> None:
-        self.is_over = True
-        if self.made is not None:
-            self.made.drop()
-            self.made, self.done = None, 0
-
-
 class Racing:
     """The first answers of a run.
 
     Args:
         run: the run. judge: the critic that steers. race: decides; its names are those of `seeds`.
         plan: how drafts are made.
+
+    Attributes:
+        saved: denoising steps that finishing everybody would have taken beyond those that were; 0 before the race is
+            over, and when the budget ended it.
     """
 
     def __init__(
@@ -102,12 +48,13 @@ class Racing:
         self._run, self._judge, self._race, self._plan = run, judge, race, plan
         self._steps = run.steps_of_one
         self._lanes = {
-            name: _Lane(run.engine, seed, partial(self._start, seed), self._steps)
+            name: Lane(run.engine, seed, partial(self._start, seed), self._steps)
             for name, seed in seeds.items()
         }
         wave = self._begun if plan.goes_on else self._anew
         self._drafting = Drafting(run, judge, plan, wave)
         self._is_short, self._retried = False, set[str]()
+        self.saved = 0
 
     def steps(self) -> Steps:
         """Events until the race is over. Raises: Stop when the budget ends it earlier."""
@@ -120,6 +67,8 @@ class Racing:
                 lane.drop()
         if self._is_short:
             raise Stop(refine_pb2.STOP_REASON_BUDGET_SPENT)
+        spent = [self._run.spent.get(name, 0) for name in self._lanes]
+        self.saved = max(0, max(spent) * len(spent) - self._run.evaluations)
 
     def another(self) -> Steps:
         """Finish the most promising of those that were dropped; returns it as `Made`, or None when there is none left
@@ -136,7 +85,9 @@ class Racing:
             run.spent[f"{name} dropped"], run.spent[name] = run.spent[name], 0
             lane.is_over = False
             yield run.record("decision", self._recalled(name))
-            if made := (yield from self._finish(name)):
+            made = yield from self._finish(name)
+            self.saved = max(0, self.saved - run.spent[name])
+            if made is not None:
                 return made
         return None
 
@@ -165,11 +116,6 @@ class Racing:
             else (),
             self._plan.rest / self._steps,
         )
-
-    def saved_steps(self) -> int:
-        """Denoising steps that finishing everybody would have taken beyond those that were."""
-        spent = [self._run.spent.get(name, 0) for name in self._lanes]
-        return max(0, max(spent) * len(spent) - self._run.evaluations)
 
     def _carry_out(self, move: Move) -> Steps:
         if isinstance(move, Drop):
@@ -222,7 +168,7 @@ class Racing:
             self._run.check_cancelled()
             yield from self._finish(name) if move.fraction >= 1 else self._look(name, move.fraction)
 
-    def _move(self, lanes: Sequence[_Lane], fraction: float) -> None:
+    def _move(self, lanes: Sequence[Lane], fraction: float) -> None:
         for lane in lanes:
             lane.moves.append((fraction, len(lanes) > 1))
         if len(lanes) > 1 and not self._run.recorder.is_replaying:
@@ -353,7 +299,7 @@ def _preview(candidate: Callable[[], Candidate], name: str, engine: str) -> refi
     )
 
 
-def _result(lane: _Lane, name: str) -> refine_pb2.CandidateFinished:
+def _result(lane: Lane, name: str) -> refine_pb2.CandidateFinished:
     running = lane()
     picture = running.result()
     return refine_pb2.CandidateFinished(

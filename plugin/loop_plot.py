@@ -49,8 +49,8 @@ def draw_loop_plot(result: dict[str, Any], path: Path) -> None:
         draw.line([place(steps, score["low"]), place(steps, score["high"])], colour, 3)
         x, y = place(steps, score["mean"])
         draw.ellipse([x - 5, y - 5, x + 5, y + 5], colour)
-        told = f"{name.replace('_', ' ')}: score {score['mean']:.1f}, {arm['followed']['mean']:.0%} followed"
-        draw.text((_WIDTH - 300, _HEIGHT - _BOTTOM - 125 + 20 * row), told, colour, font, anchor="lm")
+        told = f"{name.replace('_', ' ')}: score {score['mean']:.1f}, {arm['followed']['mean']:.1%} followed"
+        draw.text((_WIDTH - 330, _HEIGHT - _BOTTOM - 20 * (len(arms) - row)), told, colour, font, anchor="lm")
     draw.text((_WIDTH / 2, _HEIGHT - 18), "denoising steps for each edit", _INK, font, anchor="mm")
     draw.text((_LEFT, 18), "overall score of the critic (0 to 100)", _INK, font, anchor="lm")
     page.save(path)

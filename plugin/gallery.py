@@ -74,7 +74,7 @@ PLAN = (
         (62, 62),
         "a shiny blue ball",
         3,
-        "Better by eye too: rounder and sharper. The orange fringes around it stay, and no critic names them.",
+        "No better by eye: sharper, and less round. The orange fringes around it stay, and no critic names them.",
     ),
     GalleryEdit(
         "spoon",
@@ -84,7 +84,7 @@ PLAN = (
         "",
         5,
         "The critic is wrong: anyone sees a red blotch with scraps of light where the saucer should be; that of the "
-        "first seed was calmer. It has the right amount of detail in the wrong places; evidence, at 64, is nearer.",
+        "first seed was calmer. It has the right amount of detail in the wrong places; evidence, at 62, is nearer.",
     ),
     GalleryEdit(
         "cat",
@@ -102,7 +102,7 @@ PLAN = (
         (48, 48),
         "a yellow ball",
         11,
-        "Worse by eye: the first ball is the rounder one. The three points are for fine detail.",
+        "Nothing better was found: the critic preferred another ball, and evidence refused it.",
     ),
     GalleryEdit(
         "tower",
@@ -121,8 +121,8 @@ PLAN = (
         (48, 48),
         "a matte yellow star",
         17,
-        "The first seed reached the target, so nothing else was made. Scraps of the old badge show behind the star, "
-        "which no critic names.",
+        "Worse by eye: the star is sharper, and so are the scraps of the old badge behind it, of which there are more. "
+        "No critic names them.",
     ),
     GalleryEdit(
         "stars",
@@ -141,8 +141,8 @@ PLAN = (
         (72, 72),
         "a matte red cone",
         23,
-        "Better by eye: the dark fill beside the cone is gone. What replaced it is coloured in a grey photograph, "
-        "which no critic names.",
+        "Better by eye: the dark fill and the haze beside the cone are gone. What replaced them is coloured in a grey "
+        "photograph, which no critic names.",
     ),
     GalleryEdit(
         "bricks",
@@ -160,8 +160,8 @@ PLAN = (
         (29, 29),
         "",
         31,
-        "Nothing better was found, and the grey heap in the place of the coin is none. A race by previews finds seed "
-        "33, which leaves a smudge only; its draft misled.",
+        "Better by eye: the first seed left a grey heap in the place of the coin, this one a smudge. A person would "
+        "wipe that away, too; no critic names it.",
     ),
 )
 """The edits. All but the first, which has the demo's place and seed, were chosen before any outcome was seen; none was

@@ -124,7 +124,7 @@ def _outcome(result: refine_pb2.RefineResult, stories: dict[str, Story]) -> Mark
 def _saved(result: refine_pb2.RefineResult) -> str:
     if not result.saved_evaluation_count:
         return ""
-    return f" ({result.saved_evaluation_count} were saved by dropping candidates half-way)"
+    return f" ({result.saved_evaluation_count} saved over finishing every candidate in whole)"
 
 
 def _after(result: refine_pb2.RefineResult, stage: Stage) -> Markup:

@@ -93,7 +93,7 @@ class Refinement:
             table = table_from_message(started.started.preview_table)
             self._racing = racing = self._raced(judge, table)
             is_whole = yield from self._sample(racing)
-            mending = Mending(run, judge, other, self._rewriter, self._diagnosis)
+            mending = Mending(run, judge, other, self._rewriter, self._diagnosis, racing.is_worth_another)
             yield from Leading(run, judge, other, mending, racing).steps()
             reason = (yield from self._mend(mending)) if is_whole else refine_pb2.STOP_REASON_BUDGET_SPENT
         except Stop as stop:

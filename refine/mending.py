@@ -6,6 +6,7 @@ Repairs without diffusion cost next to nothing: they are no rounds, and when the
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -36,6 +37,7 @@ class Mending:
         run: the run. judge: the critic that steers. other: the acceptance critic, or the same.
         rewriter: words prompts anew, or None for the rules.
         diagnosis: which fault calls for which repair; None for the package's own table.
+        is_worth_another: of a score, whether another seed may be tried where no fault asks for one.
     """
 
     def __init__(
@@ -45,9 +47,11 @@ class Mending:
         other: EditJudge,
         rewriter: Rewriter | None,
         diagnosis: Diagnosis | None,
+        is_worth_another: Callable[[float], bool] = lambda _best: True,
     ) -> None:
         self._run, self._judge, self._other, self._rewriter = run, judge, other, rewriter
         self._diagnosis = diagnosis or default_diagnosis()
+        self._is_worth_another = is_worth_another
         self._mask_area = int((run.mask > 0.5).sum())
         self._tried: set[Any] = set()
         self._attempts: Counter[int] = Counter()
@@ -106,6 +110,8 @@ class Mending:
                 continue
             if is_free and is_costly(action):
                 continue
+            if self._is_idle(best, action):
+                continue
             self._tried.add(action_key(action))
             try:
                 repair = REPAIRS[action.kind](self._workpiece(best, action), action)
@@ -114,6 +120,13 @@ class Mending:
             if repair is not None and (repair.candidate is not None or self._free < _MAX_FREE):
                 return action, repair
         return None, None
+
+    def _is_idle(self, best: Made, action: pb.SuggestedAction) -> bool:
+        """Whether it is a reroll that no fault asks for and that promises too little."""
+        if action.kind != pb.ACTION_KIND_REROLL:
+            return False
+        reason = reason_for(best.critique, action, self._mask_area, self._diagnosis)
+        return not reason and not self._is_worth_another(best.critique.scores.overall.value)
 
     def _workpiece(self, best: Made, action: pb.SuggestedAction) -> Workpiece:
         run = self._run

@@ -210,6 +210,14 @@ class Race:
             found[name] = (gain / self._left(name, float((drawn > best).mean())), min(1.0, chance))
         return found
 
+    def promise_of_another(self, best: float) -> float:
+        """Points that one more seed, finished in whole, is expected to gain over a result of that score."""
+        rung = self._table.at(0)
+        centre, doubt = self._shift(rung)
+        shared, own = self._draws[:, -1], self._draws[:, 0]
+        drawn = from_log_odds(rung.intercept + centre + doubt * shared + rung.error * own)
+        return float(np.maximum(drawn - best, 0).mean())
+
     def reserve(self) -> list[str]:
         """Who was dropped for promising too little and is not finished since, the best by what is known first."""
         dropped = [name for name in self.would_drop if self._all[name].final is None]

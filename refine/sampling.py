@@ -70,6 +70,11 @@ class Racing:
         spent = [self._run.spent.get(name, 0) for name in self._lanes]
         self.saved = max(0, max(spent) * len(spent) - self._run.evaluations)
 
+    def is_worth_another(self, best: float) -> bool:
+        """Whether one more seed promises its price over a result of that score; where nobody races it always does."""
+        options = race_options(self._run.request.race)
+        return options.method != "margin" or self._race.promise_of_another(best) >= options.price
+
     def another(self) -> Steps:
         """Finish the most promising of those that were dropped; returns it as `Made`, or None when there is none left
         that works and that the budget allows."""

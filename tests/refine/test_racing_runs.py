@@ -12,11 +12,13 @@ from editcritic.refine.engine import load_engine
 from editcritic.refine.journal import Journal
 from editcritic.refine.loop import Refinement
 from editcritic.refine.request import completed_request
+from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import refine_pb2
 from tests.refine.critics import PlainCritic
 from tests.refine.test_loop import (
     Events,
     decisions,
+    defect,
     events_of,
     request_for,
     stop_reason,
@@ -197,6 +199,26 @@ def test_calling_a_reserve_is_paid_for_and_keeps_to_the_budget() -> None:
         assert kept[-1].result.evaluation_count < free[-1].result.evaluation_count
         called, limited = called + len(reserve), limited + len(called_from_the_reserve(kept))
     assert called > limited
+
+
+def rerolls_at(score: float, race: refine_pb2.RaceOptions, *faults: pb.Defect) -> int:
+    """How often another seed is tried when every answer has that score."""
+    critic = PlainCritic(lambda _picture, _mask: score, defects=faults)
+    events = events_of(critic, request_for(count=2, race=race, repair_round_count=2))
+    repairs = [e.candidate_started for e in events if e.candidate_started.parent_candidate_id]
+    return [each.action for each in repairs].count(pb.ACTION_KIND_REROLL)
+
+
+def test_another_seed_is_tried_after_repairs_only_when_it_promises_its_price() -> None:
+    assert rerolls_at(40.0, racing())
+    assert not rerolls_at(98.0, racing())
+    assert rerolls_at(98.0, racing(price=0.01))
+    plain = refine_pb2.RaceOptions(method=refine_pb2.RACE_METHOD_PLAIN)
+    assert rerolls_at(98.0, plain), "who finishes everybody asks for no price"
+
+
+def test_another_seed_that_a_fault_asks_for_is_tried_whatever_it_promises() -> None:
+    assert rerolls_at(98.0, racing(), defect(pb.ACTION_KIND_REROLL))
 
 
 class FlatteringEngine(DummyEngine):

@@ -136,8 +136,10 @@ class Refinement:
         return plan_drafts(run.engine.capabilities, run.steps_of_one, share, run.options["strength"])
 
     def _race_options(self, plan: DraftPlan) -> RaceOptions:
-        options = race_options(self._run.request.race)
-        return options if plan.steps > 0 else replace(options, draft=False)
+        options, able = race_options(self._run.request.race), self._run.engine.capabilities
+        # The table knows drafts that go on; those of an engine that can, made anew, tell less.
+        is_unknown = options.draft is None and able.drafts and not plan.goes_on
+        return replace(options, draft=False) if plan.steps == 0 or is_unknown else options
 
     def _mend(self, mending: Mending) -> Steps:
         """Repair rounds; returns why they ended."""

@@ -14,7 +14,8 @@ class TimeLeft:
 
     A step's time is the run's time over the steps done, so it has judging and decoding in it. Steps that may still
     come: what is left of each candidate that was begun, every candidate that was not, and a whole one for each repair
-    round left, though a repair may need none. The budget caps both.
+    round left, though a repair may need none. The budget caps both. A dropped candidate that is taken up again counts
+    from then on.
     """
 
     def __init__(self) -> None:

@@ -204,12 +204,17 @@ def test_where_an_engine_cannot_go_on_a_draft_is_on_top_of_its_candidate() -> No
     assert events[-1].result.evaluation_count == sum(own_steps(events).values()) + 2 * len(drafts)
 
 
-def test_a_candidate_that_keeps_some_of_what_is_there_is_drafted_anew() -> None:
+def test_a_candidate_that_keeps_some_of_what_is_there_is_drafted_anew_and_only_when_asked() -> None:
     request = request_for(count=4, race=drafting(), repair_round_count=0)
     request.sampling.strength = 0.6
     drafts = drafts_of(events_of(PlainCritic(), request))
     assert drafts
     assert not any(each.goes_on for each in drafts)
+    request.race.ClearField("draft")
+    request.race.audit = True
+    assert not drafts_of(events_of(PlainCritic(), request)), "the table is to know one kind of drafts"
+    request.sampling.strength = 1.0
+    assert drafts_of(events_of(PlainCritic(), request))
 
 
 @pytest.mark.parametrize("engine", [DummyEngine, NoLargeSteps])

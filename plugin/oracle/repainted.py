@@ -27,8 +27,9 @@ from editcritic.server.training.named_answers import names_in, read_named, save_
 __all__ = ["main", "repaint", "repainted_accuracy", "sight_of"]
 
 _GATHERED = 4
-_STEPS = 10
-_STRENGTHS = (0.05, 0.65)
+_STEPS = (4, 10, 20)
+"""Few steps leave another texture than many, and loops take both."""
+_STRENGTHS = (0.05, 0.75)
 """From the autoencoder's copy to where the engine draws its own edges along the rendering's outline."""
 _STRENGTHS_EMPTY = (0.05, 0.85)
 """Where nothing stands there is no outline that could be lost."""
@@ -60,14 +61,14 @@ def _group(
 ) -> Iterator[Example]:
     rng = np.random.default_rng(seed)
     scenes = [draw_scene(photos[int(rng.integers(len(photos)))], rng) for _ in range(count)]
-    share = rng.random()
+    share, steps = rng.random(), int(rng.choice(_STEPS))
     candidates = [
         engine.candidate(
             np.round(scene.target * 255).astype(np.uint8),
             scene.mask,
             _truth(scene),
             seed=int(rng.integers(2**31)),
-            steps=_STEPS,
+            steps=steps,
             strength=float(np.interp(share, (0, 1), _STRENGTHS if scene.thing else _STRENGTHS_EMPTY)),
         )
         for scene in scenes

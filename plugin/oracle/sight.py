@@ -1,13 +1,14 @@
 """Says which solid of which colour it sees inside a mask, from the picture alone.
 
-A small classifier of its own. It learned from true renderings over photographs (`train.py`), some of them painted again
-by the engine (`repainted.py`); it has never seen a plain answer of the engine nor anything of a critic, and is told
-nothing of the prompt, the seed or the scene. Its own accuracy on true renderings over other photographs stands beside
-every figure that rests on it.
+Two small classifiers of its own. They learned from true renderings over photographs (`train.py`), some of them
+painted again by the engine (`repainted.py`); they have never seen a plain answer of the engine nor anything of a
+critic, and are told nothing of the prompt, the seed or the scene. Their accuracy on true renderings over other
+photographs stands beside every figure that rests on them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from editcritic.refine.tabletop.words import COLOURS, THINGS
 
 __all__ = ["HUES", "NAMES", "SIDE", "WEIGHTS", "Oracle", "Sight", "network", "view"]
 
-WEIGHTS = Path(__file__).with_name("oracle.safetensors")
+WEIGHTS = tuple(Path(__file__).with_name(f"oracle-{number}.safetensors") for number in (1, 2))
 SIDE = 64
 NAMES, HUES = (*THINGS, None), tuple(COLOURS)
 
@@ -65,21 +66,31 @@ def network() -> nn.Sequential:
     return nn.Sequential(*layers, _Vote(), nn.Dropout(0.2), nn.Linear(384, len(NAMES) + len(HUES)))
 
 
+def _load(weights: Path) -> nn.Sequential:
+    loaded = network().eval()
+    loaded.load_state_dict({k: v.float() for k, v in load_file(weights).items()}, strict=False)
+    return loaded
+
+
 class _Vote(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         return torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
 
 
 class Oracle:
-    """`Oracle().look(picture, mask)`."""
+    """`Oracle().look(picture, mask)`: the mean of networks trained apart, of the picture and its mirror image.
 
-    def __init__(self, weights: Path = WEIGHTS) -> None:
-        self._network = network().eval()
-        self._network.load_state_dict({k: v.float() for k, v in load_file(weights).items()}, strict=False)
+    weights: a file for each network.
+    """
+
+    def __init__(self, weights: Sequence[Path] = WEIGHTS) -> None:
+        self._networks = [_load(file) for file in weights]
 
     @torch.no_grad()
     def look(self, picture: NDArray[np.uint8], mask: NDArray[Any]) -> Sight:
         """picture (H, W, 3) uint8, mask (H, W): what stands inside the mask."""
-        scores = self._network(torch.from_numpy(view(picture, mask))[None])[0]
+        seen = torch.from_numpy(view(picture, mask))
+        both = torch.stack([seen, seen.flip(-1)])
+        scores = torch.cat([each(both) for each in self._networks]).mean(0)
         shape = NAMES[int(scores[: len(NAMES)].argmax())]
         return Sight(shape, None if shape is None else HUES[int(scores[len(NAMES) :].argmax())])

@@ -1,7 +1,7 @@
-"""Train the oracle on true renderings over photographs: `python -m editcritic.plugin.oracle.train --images DIR`.
+"""Train a network of the oracle: `python -m editcritic.plugin.oracle.train --images DIR --out FILE`.
 
-With `--repainted DIR` half of what it sees are renderings that the engine painted again (`repainted.py`), so that the
-engine's texture does not make another solid of what it shows.
+It learns from true renderings over photographs. With `--repainted DIR` half of what it sees are renderings that the
+engine painted again (`repainted.py`), so that the engine's texture does not make another solid of what it shows.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 from safetensors.torch import load_file, save_file
 
 from editcritic.plugin.oracle.repainted import sight_of
-from editcritic.plugin.oracle.sight import HUES, NAMES, SIDE, WEIGHTS, network, view
+from editcritic.plugin.oracle.sight import HUES, NAMES, SIDE, network, view
 from editcritic.refine.tabletop.photos import read_photos
 from editcritic.refine.tabletop.words import THINGS
 from editcritic.refine.tabletop.world import draw_scene
@@ -34,12 +34,7 @@ Drawn = tuple[NDArray[np.float32], int, int]
 
 def _example(photos: list[Image.Image], rng: np.random.Generator) -> Drawn:
     scene = draw_scene(photos[int(rng.integers(len(photos)))], rng)
-    picture = (scene.target * 255).round().astype(np.uint8)
-    if rng.random() < 0.5:
-        # Engines are softer and noisier than renderings; what is seen must not hang on crisp edges.
-        soft = Image.fromarray(picture)
-        side = int(rng.integers(48, 110))
-        picture = np.asarray(soft.resize((side, side), Image.Resampling.BILINEAR).resize(soft.size))
+    picture = _worn((scene.target * 255).round().astype(np.uint8), rng, crisp=0.5)
     noisy = view(picture, scene.mask) + rng.normal(0, rng.uniform(0, 0.06), (4, SIDE, SIDE)).astype(
         np.float32
     )
@@ -48,9 +43,25 @@ def _example(photos: list[Image.Image], rng: np.random.Generator) -> Drawn:
     return noisy, THINGS.index(scene.thing.shape), HUES.index(scene.thing.colour)
 
 
+def _worn(picture: NDArray[np.uint8], rng: np.random.Generator, crisp: float) -> NDArray[np.uint8]:
+    """Left as it is with probability `crisp`; else softened, left in coarse pixels, or sharpened.
+
+    Engines and repairs do all of this; what is seen must not hang on one texture.
+    """
+    if rng.random() < crisp:
+        return picture
+    image = Image.fromarray(picture)
+    if rng.random() < 0.3:
+        radius, percent = float(rng.uniform(0.5, 2)), int(rng.integers(60, 250))
+        return np.asarray(image.filter(ImageFilter.UnsharpMask(radius, percent, 0)))
+    side = int(rng.integers(48, 110))
+    back = Image.Resampling.BICUBIC if rng.random() < 0.7 else Image.Resampling.NEAREST
+    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR).resize(image.size, back))
+
+
 def _repainted(example: Example, rng: np.random.Generator) -> Drawn:
-    """A repainted rendering, mirrored half of the time and cut a little off its place."""
-    picture, mask = example.image, example.mask > 0
+    """A repainted rendering, mirrored half of the time, worn a little and cut a little off its place."""
+    picture, mask = _worn(example.image, rng, crisp=0.7), example.mask > 0
     if rng.random() < 0.5:
         picture, mask = picture[:, ::-1].copy(), mask[:, ::-1].copy()
     down, right = rng.integers(-2, 3, 2)
@@ -62,15 +73,21 @@ def _repainted(example: Example, rng: np.random.Generator) -> Drawn:
 
 
 def train(
-    images: Path, minutes: float, out: Path, repainted: Path | None = None, start_from: Path | None = None
+    images: Path,
+    minutes: float,
+    out: Path,
+    repainted: Path | None = None,
+    start_from: Path | None = None,
+    seed: int = 1,
 ) -> None:
     """Learn from renderings until the time is up; writes float16 weights.
 
-    repainted: a folder of `repaint`, of which half of every batch is drawn. start_from: weights to go on from.
+    repainted: a folder of `repaint`, of which half of every batch is drawn. start_from: weights to go on from. seed: of
+    weights and examples.
     """
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     torch.set_num_threads(1)
-    rng, photos = np.random.default_rng(77), read_photos(images)
+    rng, photos = np.random.default_rng((77, seed)), read_photos(images)
     painted = read_named(repainted) if repainted is not None else []
     net, rate = network(), _RATE
     if start_from is not None:
@@ -112,9 +129,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--repainted", type=Path, help="folder of renderings that the engine painted again")
     parser.add_argument("--from", dest="start_from", type=Path, help="weights to go on from")
-    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, required=True, help="the weights' file")
     options = parser.parse_args(arguments)
-    train(options.images, options.minutes, options.out, options.repainted, options.start_from)
+    train(options.images, options.minutes, options.out, options.repainted, options.start_from, options.seed)
 
 
 if __name__ == "__main__":

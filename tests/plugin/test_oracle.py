@@ -57,7 +57,14 @@ def test_renderings_that_the_engine_painted_again_keep_their_names(
     folder.mkdir()
     photos[0].save(folder / "coffee.png")
     train_oracle(["--images", str(folder), *go_on])
-    assert Oracle(out).look(painted[0].image, painted[0].mask > 0)
+    assert Oracle([out]).look(painted[0].image, painted[0].mask > 0)
+
+
+def test_a_picture_and_its_mirror_image_show_the_same(photos: list[Image.Image]) -> None:
+    oracle = Oracle()
+    for case in asked_edits(photos, 6, 5):
+        there, back = case.source[:, ::-1].copy(), case.mask[:, ::-1].copy()
+        assert oracle.look(case.source, case.mask) == oracle.look(there, back)
 
 
 def test_it_looks_inside_the_mask_only() -> None:
@@ -141,5 +148,5 @@ def test_training_writes_weights_that_can_be_loaded(tmp_path: Path) -> None:
         train_oracle(
             ["--images", str(tmp_path), "--minutes", "0.03", "--out", str(tmp_path / "oracle.safetensors")]
         )
-    sight = Oracle(tmp_path / "oracle.safetensors").look(data.coffee(), np.eye(400, 600, dtype=bool))
+    sight = Oracle([tmp_path / "oracle.safetensors"]).look(data.coffee(), np.eye(400, 600, dtype=bool))
     assert isinstance(sight, Sight)

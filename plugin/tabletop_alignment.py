@@ -33,8 +33,8 @@ def tabletop_vocabulary() -> Vocabulary:
         removal=(words.REMOVAL,),
         ignored=words.ARTICLES,
         # On flat sides a finish shows little even in true renderings, and the engine paints highlights faintly. The
-        # share is not measured: high, so that a finish which cannot be read does not choose among candidates.
-        followed={"finish": 0.9},
+        # share is not measured: so high that only a finish which is plainly another one chooses among candidates.
+        followed={"finish": 0.99},
     )
 
 

@@ -12,7 +12,7 @@ from editcritic.v1 import refine_pb2
 __all__ = ["Leading"]
 
 _MAX_CHECKED = 8  # of those that were finished, before the plain answer leads
-_MAX_RESERVES = 3  # of those that the race dropped, when all of these were refused
+_MAX_RESERVES = 6  # of those that the race dropped, when all of these were refused
 
 
 class Leading:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -169,7 +169,8 @@ class AlignmentHead:
     @torch.inference_mode()
     def likelihoods(self, image: NDArray[np.uint8], mask: NDArray[Any]) -> dict[str, dict[str, float]]:
         """Probability of each word of each slot, summing to 1 in a slot."""
-        views = np.stack([crop_inside(image, mask, offset) for offset in _OFFSETS])
+        shrunk = _shrunk(image, mask)
+        views = np.stack([_cut(shrunk, offset) for offset in _OFFSETS])
         views[2:] = views[2:, :, :, ::-1].copy()
         logits = self.network(torch.from_numpy(views)).mean(0)
         parts = logits.split([len(words) for words in self.vocabulary.slots.values()])
@@ -223,17 +224,25 @@ def load_head(file: Path) -> AlignmentHead:
     return AlignmentHead(vocabulary, network)
 
 
-def crop_inside(
-    image: NDArray[np.uint8], mask: NDArray[Any], offset: tuple[float, float] = (0.0, 0.0)
-) -> NDArray[np.float32]:
-    """(4, 64, 64) float32 in [-1, 1]: a square a tenth wider than the mask, picture and mask.
+def crop_inside(image: NDArray[np.uint8], mask: NDArray[Any]) -> NDArray[np.float32]:
+    """(4, 64, 64) float32 in [-1, 1]: a square a tenth wider than the mask, picture and mask."""
+    return _cut(_shrunk(image, mask), (0.0, 0.0))
 
-    offset: (x, y) of the square's centre from the mask's, as a share of the square's side.
-    """
+
+class _Shrunk(NamedTuple):
+    """Picture and mask, shrunk until a pixel of the crop is at most two of theirs; the crop's centre and scale."""
+
+    picture: NDArray[np.uint8]
+    mask: NDArray[np.float32]
+    x: float
+    y: float
+    scale: float
+
+
+def _shrunk(image: NDArray[np.uint8], mask: NDArray[Any]) -> _Shrunk:
     box = mask_box(np.asarray(mask, np.float32))
     half = 0.55 * max(box.width, box.height) + 1
-    x = box.x + box.width / 2 + 2 * half * offset[0]
-    y = box.y + box.height / 2 + 2 * half * offset[1]
+    x, y = box.x + box.width / 2, box.y + box.height / 2
     scale = SIDE / (2 * half)
     # Shrinking by more than two would skip pixels: halve first.
     picture, plane = image, np.asarray(mask, np.float32)
@@ -241,7 +250,14 @@ def crop_inside(
         picture = np.asarray(cv2.pyrDown(picture), np.uint8)
         plane = np.asarray(cv2.pyrDown(plane), np.float32)
         x, y, scale = x / 2, y / 2, scale * 2
-    matrix = np.array([[scale, 0, SIDE / 2 - scale * x], [0, scale, SIDE / 2 - scale * y]], np.float32)
+    return _Shrunk(picture, plane, x, y, scale)
+
+
+def _cut(shrunk: _Shrunk, offset: tuple[float, float]) -> NDArray[np.float32]:
+    """The crop, its centre moved by (x, y), each a share of its side."""
+    picture, plane, x, y, scale = shrunk
+    right, down = (0.5 - moved for moved in offset)
+    matrix = np.array([[scale, 0, SIDE * right - scale * x], [0, scale, SIDE * down - scale * y]], np.float32)
     size = (SIDE, SIDE)
     seen = cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     region = cv2.warpAffine(plane, matrix, size, flags=cv2.INTER_LINEAR)

@@ -74,7 +74,8 @@ PLAN = (
         (62, 62),
         "a shiny blue ball",
         3,
-        "No better by eye: sharper, and less round. The orange fringes around it stay, and no critic names them.",
+        "Worse by eye: sharper, but squarer, and the highlight of a shiny ball is nearly gone: a finish hardly counts. "
+        "The orange fringes around it stay, and no critic names them.",
     ),
     GalleryEdit(
         "spoon",

@@ -147,6 +147,7 @@ def test_the_wheel_holds_every_module_and_no_top_level_server(tmp_path: Path) ->
     expected = {f"editcritic/refine/{path.as_posix()}" for path in weights} | {
         "editcritic/plugin/natural_statistics/statistics.npz",
         "editcritic/plugin/oracle/oracle-1.safetensors",
+        "editcritic/plugin/oracle/oracle-2.safetensors",
     }
     assert len(weights) > 5
     assert expected <= set(names), "what was trained is part of the package"

@@ -33,9 +33,9 @@ SIDE = 64
 NONE = "none"
 """The word of the first slot for an inside in which nothing was placed."""
 _JUDGED_FROM = 0.2
-# Read from a little left, right, above and below, the latter two mirrored: what is said of all four hangs less on where
-# the mask happens to end.
-_OFFSETS = ((-0.04, 0.0), (0.04, 0.0), (0.0, -0.04), (0.0, 0.04))
+# Where the head looks from: (x, y) of the crop's centre from the mask's, as shares of the crop's side, and whether the
+# crop is mirrored. What is said of all four hangs less on where the mask happens to end.
+_LOOKS = ((-0.04, 0.0, False), (0.04, 0.0, False), (0.0, -0.04, True), (0.0, 0.04, True))
 _WIDTHS = (32, 56, 96, 160)
 _MISMATCH_BELOW = 0.5
 # How far a score moves under changes that leave every word true (JPEG, a little blur, grain, exposure, a shift of one
@@ -170,9 +170,8 @@ class AlignmentHead:
     def likelihoods(self, image: NDArray[np.uint8], mask: NDArray[Any]) -> dict[str, dict[str, float]]:
         """Probability of each word of each slot, summing to 1 in a slot."""
         shrunk = _shrunk(image, mask)
-        views = np.stack([_cut(shrunk, offset) for offset in _OFFSETS])
-        views[2:] = views[2:, :, :, ::-1].copy()
-        logits = self.network(torch.from_numpy(views)).mean(0)
+        views = [_cut(shrunk, x, y)[..., :: -1 if mirrored else 1] for x, y, mirrored in _LOOKS]
+        logits = self.network(torch.from_numpy(np.stack(views))).mean(0)
         parts = logits.split([len(words) for words in self.vocabulary.slots.values()])
         return {
             slot: dict(zip(words, torch.softmax(part, -1).tolist(), strict=True))
@@ -226,7 +225,7 @@ def load_head(file: Path) -> AlignmentHead:
 
 def crop_inside(image: NDArray[np.uint8], mask: NDArray[Any]) -> NDArray[np.float32]:
     """(4, 64, 64) float32 in [-1, 1]: a square a tenth wider than the mask, picture and mask."""
-    return _cut(_shrunk(image, mask), (0.0, 0.0))
+    return _cut(_shrunk(image, mask), 0.0, 0.0)
 
 
 class _Shrunk(NamedTuple):
@@ -253,11 +252,11 @@ def _shrunk(image: NDArray[np.uint8], mask: NDArray[Any]) -> _Shrunk:
     return _Shrunk(picture, plane, x, y, scale)
 
 
-def _cut(shrunk: _Shrunk, offset: tuple[float, float]) -> NDArray[np.float32]:
-    """The crop, its centre moved by (x, y), each a share of its side."""
+def _cut(shrunk: _Shrunk, right: float, down: float) -> NDArray[np.float32]:
+    """The crop, its centre moved by shares of its side."""
     picture, plane, x, y, scale = shrunk
-    right, down = (0.5 - moved for moved in offset)
-    matrix = np.array([[scale, 0, SIDE * right - scale * x], [0, scale, SIDE * down - scale * y]], np.float32)
+    left, top = SIDE * (0.5 - right) - scale * x, SIDE * (0.5 - down) - scale * y
+    matrix = np.array([[scale, 0, left], [0, scale, top]], np.float32)
     size = (SIDE, SIDE)
     seen = cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     region = cv2.warpAffine(plane, matrix, size, flags=cv2.INTER_LINEAR)

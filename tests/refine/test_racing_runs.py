@@ -162,9 +162,9 @@ SOMETIMES_REFUSED = (48, 56, 64, 72, 80)
 """Seeds among whose runs are some where the acceptance critic refuses all that were finished."""
 
 
-def drafted_runs(seed: int, **budget: Any) -> refine_pb2.RefineRequest:
+def drafted_runs(seed: int, count: int = 8, **budget: Any) -> refine_pb2.RefineRequest:
     return request_for(
-        seed=seed, count=8, race=racing(draft=True, price=20.0), repair_round_count=0, **budget
+        seed=seed, count=count, race=racing(draft=True, price=20.0), repair_round_count=0, **budget
     )
 
 
@@ -183,6 +183,16 @@ def test_when_all_that_were_finished_are_refused_those_that_were_dropped_are_tri
             led.append(seed)
     assert led, "in no run did a reserve lead, so this test could not fail"
     ends_alike_after_any_kill(drafted_runs(led[0]), tmp_path, acceptance=PlainCritic(redness))
+
+
+def test_no_more_than_six_of_the_reserve_are_called_though_more_are_left() -> None:
+    called, left = 0, 0
+    for seed in SOMETIMES_REFUSED:
+        events = events_of(PlainCritic(), drafted_runs(seed, count=12), acceptance=PlainCritic(redness))
+        called = max(called, len(called_from_the_reserve(events)))
+        left = max(left, len(dropped_in(events)))
+    assert left > 6, "too few were dropped for the limit to show"
+    assert called == 6
 
 
 def test_calling_a_reserve_is_paid_for_and_keeps_to_the_budget() -> None:

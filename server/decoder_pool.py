@@ -12,6 +12,7 @@ import queue
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from typing import Any, TypeAlias
@@ -35,6 +36,7 @@ _BUFFER_BYTES = 1 << 20
 _MAX_STATUS_BYTES = 1 << 16
 _MAX_STARTS = 2
 _START_TIMEOUT_S = 60.0
+_STOPPING = "the server is stopping."
 # One thread each, whatever the server has; and nothing of the server's own secrets.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _KEPT_VARIABLES = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "HOME", "SYSTEMROOT")
@@ -61,7 +63,7 @@ class DecoderPool:
         self._limits = limits
         self._timeout_s = timeout_s
         self._command = (*(command or WORKER_COMMAND), as_argument(limits))
-        self._is_closed = False
+        self._closed = threading.Event()
         self._live: set[_Worker] = set()
         # A place for each worker; None stands for one that is not started.
         self._places: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
@@ -91,7 +93,7 @@ class DecoderPool:
 
     def close(self) -> None:
         """End all workers, busy ones too. Safe to call twice."""
-        self._is_closed = True
+        self._closed.set()
         for worker in list(self._live):
             self._end(worker)
 
@@ -112,8 +114,8 @@ class DecoderPool:
 
     def _started(self, worker: _Worker | None) -> _Worker:
         """A worker that lives: the one given, or one in its place."""
-        if self._is_closed:
-            raise ServerUnavailable("the server is stopping.", reason=pb.ERROR_REASON_SHUTTING_DOWN)
+        if self._closed.is_set():
+            raise ServerUnavailable(_STOPPING, reason=pb.ERROR_REASON_SHUTTING_DOWN)
         if worker is not None and worker.is_alive:
             return worker
         if worker is not None:
@@ -125,6 +127,10 @@ class DecoderPool:
                 _log.error("a decoder could not be started (attempt %d): %s", attempt, error)
             else:
                 self._live.add(started)
+                # `close` ends those that it sees; one that was starting meanwhile is ended here.
+                if self._closed.is_set():
+                    self._end(started)
+                    raise ServerUnavailable(_STOPPING, reason=pb.ERROR_REASON_SHUTTING_DOWN)
                 return started
         raise ServerFault("no decoder could be started; the log says why.", reason=pb.ERROR_REASON_INTERNAL)
 

@@ -134,13 +134,22 @@ def test_an_idle_worker_that_was_killed_is_replaced(pool: Any) -> None:
     assert decoder.picture(picture_of(100), LIMITS).max() == 100
 
 
-def test_a_busy_worker_that_was_killed_costs_its_picture_and_is_replaced(pool: Any) -> None:
+def test_a_busy_worker_that_was_killed_costs_its_picture_and_is_replaced(
+    pool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     decoder = pool(command=BAD)
     decoder.start()
     (worker,) = decoder._live
+    is_busy, ask = threading.Event(), worker.ask
+
+    def asked_from_now_on(*question: Any) -> Any:
+        is_busy.set()
+        return ask(*question)
+
+    monkeypatch.setattr(worker, "ask", asked_from_now_on)
     with ThreadPoolExecutor(1) as threads:
         asked = threads.submit(decoder.picture, picture_of(bad_decoder.SLEEP), LIMITS)
-        assert not asked.done()
+        assert is_busy.wait(30)
         os.kill(worker._process.pid, signal.SIGKILL)
         with pytest.raises(ImageError) as told:
             asked.result(30)
@@ -179,6 +188,24 @@ def test_closing_ends_busy_workers_and_lets_their_callers_go(pool: Any) -> None:
     assert not worker.is_alive
     with pytest.raises(ServerUnavailable):
         decoder.picture(picture_of(1), LIMITS)
+
+
+def test_a_worker_that_was_starting_when_the_pool_closed_is_ended_too(
+    pool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder, started = pool(), []
+
+    class ClosedMeanwhile(decoder_pool._Worker):
+        def __init__(self, command: tuple[str, ...]) -> None:
+            super().__init__(command)
+            started.append(self)
+            decoder.close()
+
+    monkeypatch.setattr(decoder_pool, "_Worker", ClosedMeanwhile)
+    with pytest.raises(ServerUnavailable):
+        decoder.picture(picture_of(1), LIMITS)
+    (worker,) = started
+    assert not worker.is_alive
 
 
 def test_a_worker_that_does_not_start_is_told(pool: Any) -> None:

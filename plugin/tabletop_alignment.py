@@ -32,9 +32,8 @@ def tabletop_vocabulary() -> Vocabulary:
         synonyms=words.SYNONYMS,
         removal=(words.REMOVAL,),
         ignored=words.ARTICLES,
-        # On flat sides a finish shows little even in true renderings, and the engine paints highlights faintly. The
-        # share is not measured: so high that only a finish which is plainly another one chooses among candidates.
-        followed={"finish": 0.99},
+        # As often as the engine's answers are read as asked on balls, which show a finish most plainly (461 of 563).
+        followed={"finish": 0.82},
     )
 
 

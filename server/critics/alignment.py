@@ -38,6 +38,7 @@ _JUDGED_FROM = 0.2
 _LOOKS = ((-0.04, 0.0, False), (0.04, 0.0, False), (0.0, -0.04, True), (0.0, 0.04, True))
 _WIDTHS = (32, 56, 96, 160)
 _MISMATCH_BELOW = 0.5
+_LEAST = 1e-9  # probability; what a sure network leaves to the other word is more than nothing
 # How far a score moves under changes that leave every word true (JPEG, a little blur, grain, exposure, a shift of one
 # pixel): root mean square over 103 answers of the engine, in points at sqrt(p * (1 - p)) = 1.
 _MOVES = 9.0
@@ -54,8 +55,10 @@ class Vocabulary:
         synonyms: other words for those.
         removal: words that ask for nothing to be placed.
         ignored: words without a meaning ("a", "the").
-        followed: by slot, how often a word that was asked for is painted, before anyone looks. For slots that a
-            picture often does not show well enough to be read; without it all words of a slot are as likely.
+        followed: by slot, how often a word that was asked for is painted, before anyone looks. For slots of two words
+            that a picture often does not show well enough to be read; without it all words of a slot are as likely.
+        plainness: for such a slot, by the word of the first slot that was asked with it, what the log-odds that the
+            network reads are multiplied by: near 0 where pictures do not show the word; 1 where nothing is said.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Vocabulary:
     removal: Sequence[str]
     ignored: Sequence[str]
     followed: Mapping[str, float] = field(default_factory=dict)
+    plainness: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def read(self, prompt: str) -> tuple[dict[str, str], list[str]]:
         """What a prompt asks for by slot, and the words that are not known."""
@@ -79,6 +83,18 @@ class Vocabulary:
             elif word not in self.ignored:
                 unknown.append(word)
         return asked, unknown
+
+    def asked_for(self, slot: str, asked: Mapping[str, str], likelihood: float) -> float:
+        """Probability that the word asked for in a slot was painted, when the picture alone says `likelihood`.
+
+        Bayes' rule for slots that are in `followed`; for others what the picture says.
+        """
+        if slot not in self.followed:
+            return likelihood
+        plainness = self.plainness.get(slot, {}).get(asked.get(next(iter(self.slots)), ""), 1.0)
+        before = self.followed[slot]
+        odds = before / (1 - before) * (likelihood / max(1 - likelihood, _LEAST)) ** plainness
+        return odds / (1 + odds)
 
     def sentence(self) -> str:
         """The vocabulary in one sentence."""
@@ -158,9 +174,9 @@ class AlignmentHead:
             return Reading(abstained(why), {}, {})
         asked, _ = self.vocabulary.read(edit.prompt)
         likelihoods = self.likelihoods(image, edit.denoise_mask)
-        followed = self.vocabulary.followed
         phrases = {
-            word: _asked_for(likelihoods[slot][word], followed.get(slot)) for slot, word in asked.items()
+            word: self.vocabulary.asked_for(slot, asked, likelihoods[slot][word])
+            for slot, word in asked.items()
         }
         seen = {slot: max(likelihoods[slot].items(), key=lambda each: each[1])[0] for slot in asked}
         likelihood = float(np.prod(list(phrases.values())))
@@ -193,14 +209,6 @@ class AlignmentHead:
         return None
 
 
-def _asked_for(likelihood: float, followed: float | None) -> float:
-    """Probability of a word of two, by Bayes' rule, when words that are asked for are painted that often."""
-    if followed is None:
-        return likelihood
-    asked, other = followed * likelihood, (1 - followed) * (1 - likelihood)
-    return asked / (asked + other)
-
-
 def _doubt(likelihood: float) -> float:
     """Standard deviation of a score of 100 * likelihood, in points."""
     return max(1.0, _MOVES * float(np.sqrt(likelihood * (1 - likelihood))))
@@ -220,7 +228,8 @@ def load_head(file: Path) -> AlignmentHead:
         network.load_state_dict(weights, strict=False)
     except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise InvalidInput(f"{file} is no alignment head: {error}") from error
-    return AlignmentHead(vocabulary, network)
+    # Convolutions this small take a third less time with channels last.
+    return AlignmentHead(vocabulary, network.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
 
 
 def crop_inside(image: NDArray[np.uint8], mask: NDArray[Any]) -> NDArray[np.float32]:

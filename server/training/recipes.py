@@ -17,6 +17,7 @@ from editcritic.server.critics.network.runner import NetworkRunner, load_network
 from editcritic.server.training.adaptation import adapt_network, order_accuracy
 from editcritic.server.training.alignment import Example
 from editcritic.server.training.alignment import save_head as save_alignment
+from editcritic.server.training.alignment_plainness import with_plainness
 from editcritic.server.training.alignment_settling import settle
 from editcritic.server.training.alignment_tuning import agreement, tune_alignment
 from editcritic.server.training.calibration import collect_samples, fit_calibration
@@ -201,6 +202,7 @@ def adapt_alignment(
     head, tuned = load_head(weights / ALIGNMENT), load_head(weights / ALIGNMENT)
     tune_alignment(tuned, drawn, learnt, wrong, steps, seed, told)
     settled = settle(head, tuned, [kept_drawn, kept])
+    settled = with_plainness(settled, [each for each in kept if not each.is_true])
     before, after = agreement(head, kept), agreement(settled, kept)
     out.mkdir(parents=True, exist_ok=True)
     save_alignment(settled.network, settled.vocabulary, out / ALIGNMENT)

@@ -30,7 +30,7 @@ from editcritic.v1 import critic_pb2 as pb
 
 __all__ = ["WEIGHTS", "NetworkCritic", "PreparedEdit"]
 
-VERSION = "5"
+VERSION = "6"
 WEIGHTS = Path(__file__).with_name("weights")
 """Folder with `network.safetensors`, `calibration.json`, `alignment.safetensors` and `previews.safetensors`."""
 ALIGNMENT = "alignment.safetensors"

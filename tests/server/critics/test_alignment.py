@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -130,21 +131,42 @@ def test_a_file_that_is_no_head_is_told(tmp_path: Path) -> None:
         load_head(tmp_path / "x.safetensors")
 
 
-def test_a_finish_that_cannot_be_read_hardly_lowers_the_score_and_a_plain_one_does(
-    photos: list[Image.Image],
-) -> None:
-    network = AlignmentNetwork(sum(len(words) for words in tabletop_vocabulary().slots.values()))
+def painted_head(finish: float, plainness: dict[str, float]) -> AlignmentHead:
+    """Sees a red ball in everything, and a finish with log-odds of `finish` for matte."""
+    vocabulary = replace(tabletop_vocabulary(), plainness={"finish": plainness})
+    network = AlignmentNetwork(sum(len(words) for words in vocabulary.slots.values()))
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.zero_()
-        network.words.bias[0] = network.words.bias[7] = 30  # a red ball, of no finish in particular
-    head = AlignmentHead(tabletop_vocabulary(), network)
-    edit = DecodedEdit("e", np.asarray(photos[0]), np.ones((400, 600), np.float32), prompt="a shiny red ball")
-    unreadable = head.read(edit, edit.source).score.value
-    assert unreadable == pytest.approx(99, abs=0.1)
-    with torch.no_grad():
-        network.words.bias[18] = 10  # matte
-    assert head.read(edit, edit.source).score.value < 1
+        network.words.bias[0] = network.words.bias[7] = 30
+        network.words.bias[18] = finish
+    return AlignmentHead(vocabulary, network)
+
+
+def score_of(head: AlignmentHead, prompt: str) -> float:
+    edit = DecodedEdit("e", np.zeros((64, 64, 3), np.uint8), np.ones((64, 64), np.float32), prompt=prompt)
+    return head.read(edit, edit.source).score.value
+
+
+def test_a_finish_that_cannot_be_read_hardly_lowers_the_score_and_a_plain_one_does() -> None:
+    assert score_of(painted_head(0, {}), "a shiny red ball") == pytest.approx(82, abs=0.1)
+    assert score_of(painted_head(10, {}), "a shiny red ball") < 1
+    assert score_of(painted_head(10, {}), "a matte red ball") > 99
+
+
+def test_a_finish_counts_by_how_plainly_it_shows_on_the_shape_that_was_asked_for() -> None:
+    odds = 0.82 / 0.18 * np.exp(-4 * 0.5)
+    assert score_of(painted_head(4, {"ball": 0.5, "cube": 0.0}), "a shiny red ball") == pytest.approx(
+        100 * odds / (1 + odds), abs=0.1
+    )
+    assert score_of(painted_head(60, {"ball": 0.0, "cube": 0.5}), "a shiny red ball") == pytest.approx(
+        82, abs=0.1
+    )
+    assert score_of(painted_head(4, {"cube": 0.0}), "a shiny red ball") == score_of(
+        painted_head(4, {"ball": 1.0}), "a shiny red ball"
+    )
+    without = score_of(painted_head(4, {"ball": 0.0}), "shiny red")
+    assert without == score_of(painted_head(4, {}), "shiny red")
 
 
 def test_what_is_read_hangs_less_on_where_the_mask_ends_than_a_single_view_does(

@@ -12,6 +12,7 @@ import torch
 from editcritic.server.critics.alignment import AlignmentHead, AlignmentNetwork, Vocabulary, load_head
 from editcritic.server.critics.network.critic import WEIGHTS
 from editcritic.server.training.alignment import Example, Learnable, alignment_loss
+from editcritic.server.training.alignment_plainness import with_plainness
 from editcritic.server.training.alignment_settling import between, settle
 from editcritic.server.training.alignment_tuning import agreement, tune_alignment
 from editcritic.server.training.named_answers import names_in, read_named, save_named
@@ -130,3 +131,30 @@ def sharpened(factor: float) -> AlignmentHead:
         head.network.words.weight *= factor
         head.network.words.bias *= factor
     return head
+
+
+class Brightness(torch.nn.Module):
+    """Reads its two last words off the picture's brightness: bright ones are "glossy", dark ones "dull"."""
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        level = 4 * pictures[:, :3].mean((1, 2, 3))
+        return torch.stack([torch.zeros_like(level), torch.zeros_like(level), level, -level], 1)
+
+
+def test_a_word_that_pictures_show_counts_and_one_that_they_do_not_show_does_not() -> None:
+    vocabulary = Vocabulary(
+        "things", {"shape": ("ball", "cube"), "finish": ("glossy", "dull")}, {}, (), (), {"finish": 0.9}
+    )
+    network: AlignmentNetwork = Brightness()  # type: ignore[assignment]
+
+    def answer(shape: str, finish: str, level: str, seed: int) -> Example:
+        return replace(picture(level, seed), words={"shape": shape, "finish": finish}, is_true=False)
+
+    shown = [answer("ball", finish, level, 1) for finish, level in (("glossy", "bright"), ("dull", "dark"))]
+    hidden = [answer("cube", finish, level, 2) for finish in ("glossy", "dull") for level in ("bright", "dark")]
+    head = with_plainness(AlignmentHead(vocabulary, network), [*shown * 20, *hidden * 10])
+    (slot,) = head.vocabulary.plainness.values()
+    assert slot["ball"] > 1
+    assert slot["cube"] == pytest.approx(0, abs=0.01)
+    few = with_plainness(AlignmentHead(vocabulary, network), [*shown * 19, *hidden * 10])
+    assert few.vocabulary.plainness["finish"].keys() == {"cube"}

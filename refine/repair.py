@@ -111,7 +111,15 @@ def _seeded(change: Callable[[Pixels, Pixels, Array, int], Pixels]) -> Carry:
 
 def _deblock(work: Workpiece, _action: pb.SuggestedAction) -> Repair:
     """Blocks dissolved, then the detail that went with them made up for."""
-    smooth = deblocked(work.source, work.picture, work.blend)
+    return _with_detail(work, deblocked(work.source, work.picture, work.blend))
+
+
+def _deband(work: Workpiece, _action: pb.SuggestedAction) -> Repair:
+    """Bands smoothed, then the detail between them made up for: few tones hold no grain."""
+    return _with_detail(work, debanded(work.source, work.picture, work.blend, work.seed))
+
+
+def _with_detail(work: Workpiece, smooth: Pixels) -> Repair:
     return Repair(matched_detail(work.source, smooth, work.blend, work.seed))
 
 
@@ -253,7 +261,7 @@ REPAIRS: dict[int, Carry] = {
     pb.ACTION_KIND_MATCH_DETAIL: _seeded(matched_detail),
     pb.ACTION_KIND_DENOISE: _retouch(denoised),
     pb.ACTION_KIND_DEBLOCK: _deblock,
-    pb.ACTION_KIND_DEBAND: _seeded(debanded),
+    pb.ACTION_KIND_DEBAND: _deband,
     pb.ACTION_KIND_UNGHOST: _retouch(unghosted),
     pb.ACTION_KIND_RESTORE_REGION: _restore_region,
     pb.ACTION_KIND_REINPAINT_REGION: _reinpaint_region,

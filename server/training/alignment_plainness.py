@@ -37,9 +37,7 @@ def with_plainness(head: AlignmentHead, answers: Sequence[Example]) -> Alignment
         likelihoods = head.likelihoods(each.image, each.mask)
         for slot in read.keys() & each.words.keys():
             likelihood = float(np.clip(likelihoods[slot][each.words[slot]], _SURE, 1 - _SURE))
-            read[slot].setdefault(each.words.get(first, ""), []).append(
-                np.log(likelihood / (1 - likelihood))
-            )
+            read[slot].setdefault(each.words.get(first, ""), []).append(np.log(likelihood / (1 - likelihood)))
     plainness = {
         slot: {
             word: round(_slope(np.array(odds)), 2)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "BAND_LEVELS",
     "BLOCKINESS_Z",
     "BLUR_NEPERS",
     "CALIBRATION",
@@ -29,7 +30,7 @@ __all__ = [
     "UNCHANGED_SHARE",
 ]
 
-CALIBRATION: Final = "train-3"
+CALIBRATION: Final = "train-4"
 
 SEAM_Z: Final = 7.2
 TONE_STEP_Z: Final = 10.5
@@ -43,5 +44,6 @@ LEFTOVER_Z: Final = 7.5
 REPEAT_SIDE_PX: Final = 24.0
 FILL_SHARE: Final = 0.24
 UNCHANGED_SHARE: Final = 0.3
+BAND_LEVELS: Final = 2.0
 OUTSIDE_LEAK: Final = 0.25
 OUTSIDE_LOCAL: Final = 3.0

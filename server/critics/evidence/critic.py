@@ -26,6 +26,7 @@ _CHECKED = {
     pb.DEFECT_KIND_COLOUR_SHIFT: "colour, tone and light across it",
     pb.DEFECT_KIND_SHARPNESS_MISMATCH: "sharpness and grain",
     pb.DEFECT_KIND_COMPRESSION_MISMATCH: "compression blocks",
+    pb.DEFECT_KIND_BANDING: "bands of tone",
     pb.DEFECT_KIND_TEXTURE_REPEAT: "repeated patches",
     pb.DEFECT_KIND_FLAT_FILL: "flat, black or unchanged areas",
     pb.DEFECT_KIND_LEFTOVER: "leftovers of the source",
@@ -50,8 +51,8 @@ class EvidenceCritic:
             identity=_identity(),
             description=(
                 "Measures what changed outside the mask, steps across its border, sharpness, grain and"
-                " compression inside against outside, repeated patches, empty fills and leftovers. Every figure"
-                " is compared with what the same photograph does elsewhere; no weights, no prompt."
+                " compression inside against outside, bands of tone, repeated patches, empty fills and leftovers. Every"
+                " figure is compared with what the same photograph does elsewhere; no weights, no prompt."
             ),
             dimensions=[pb.DIMENSION_NATURALNESS, pb.DIMENSION_HARMONY, pb.DIMENSION_PRESERVATION],
             defect_kinds=[*sorted(_CHECKED), *_ALSO],

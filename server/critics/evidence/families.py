@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from editcritic.server.critics.base import DecodedEdit
 from editcritic.server.critics.evidence import preservation
+from editcritic.server.critics.evidence.bands import find_bands, judge_bands
 from editcritic.server.critics.evidence.compression import judge_blocks
 from editcritic.server.critics.evidence.detail import judge_detail
 from editcritic.server.critics.evidence.fill import (
@@ -54,7 +55,7 @@ def measure(
         lambda: [judge_leftover(scene.structure, scene.source, planes, unchanged, views)],
         lambda: _border(scene, planes),
         lambda: judge_detail(scene.detail, planes.luma, views) if scene.detail else [],
-        lambda: [judge_blocks(planes.luma, views.inside, scene.blockiness)] if scene.windows else [],
+        lambda: _few_tones(scene, planes),
         lambda: [judge_repeats(planes.luma, views, scene.repeat_area)],
     ]
     findings = []
@@ -71,6 +72,14 @@ def _border(scene: Scene, planes: Planes) -> list[Finding]:
     pixels = scene.border.border.pixels
     band = {name: getattr(planes, name).ravel()[pixels] for name in PLANES}
     return judge_border(scene.border, band, scene.views)
+
+
+def _few_tones(scene: Scene, planes: Planes) -> list[Finding]:
+    """Compression blocks and bands; coarse compression leaves flat blocks, which are not counted as bands again."""
+    blocks = [judge_blocks(planes.luma, scene.views.inside, scene.blockiness)] if scene.windows else []
+    if any(each.strength >= 1.0 for each in blocks):
+        return blocks
+    return [*blocks, judge_bands(find_bands(planes.rgb), scene.views, scene.bands)]
 
 
 def _outside(scene: Scene, edit: DecodedEdit, candidate: NDArray[np.uint8]) -> list[Finding]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from editcritic.server.critics.base import DecodedEdit
+from editcritic.server.critics.evidence.bands import find_bands, window_bands
 from editcritic.server.critics.evidence.border import find_border
 from editcritic.server.critics.evidence.compression import grid_excess, window_blockiness
 from editcritic.server.critics.evidence.detail import DetailReference, detail_reference
@@ -39,7 +40,7 @@ class Scene:
         windows: places outside of about the mask's size.
         border: None when the mask has no border within the photograph.
         detail: None when too little lies outside.
-        blockiness, flat, black: figures of the windows.
+        blockiness, flat, black, bands: figures of the windows.
         repeat_area: pixels that stand twice in the photograph itself.
     """
 
@@ -53,6 +54,7 @@ class Scene:
     blockiness: NDArray[np.float64]
     flat: NDArray[np.float64]
     black: NDArray[np.float64]
+    bands: NDArray[np.float64]
     repeat_area: int
 
 
@@ -74,6 +76,7 @@ def prepare_scene(edit: DecodedEdit) -> Scene:
         blockiness=window_blockiness(grid_excess(source.luma), views.outside, windows),
         flat=window_shares(flat_map(source), views.outside, windows),
         black=window_shares(black_map(source), views.outside, windows),
+        bands=window_bands(find_bands(source.rgb), views.outside, windows),
         repeat_area=repeated.area,
     )
 

@@ -12,15 +12,17 @@ import pytest
 from numpy.typing import NDArray
 from skimage import data
 
+from editcritic.refine.cleanup import debanded
 from editcritic.server.critics.base import CritiqueTask, DecodedCandidate, DecodedEdit
 from editcritic.server.critics.evidence import EvidenceCritic
+from editcritic.server.critics.evidence.bands import find_bands
 from editcritic.server.training.defects import INJECTIONS, EditCase, clean_control, inject, soften
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1.errors import Cancelled, EditCriticError
 from editcritic.v1.images import decode_mask
 
 SEED = 11
-LEARNED = frozenset({"banding", "melt", "smear", "warp", "duplicate", "omit", "foreign"})
+LEARNED = frozenset({"melt", "smear", "warp", "duplicate", "omit", "foreign"})
 """Faults that only a learned critic is asked about."""
 MEASURED = [name for name in INJECTIONS if name not in LEARNED]
 SCORE_OF = {
@@ -153,6 +155,41 @@ def test_explanations_are_written_from_the_figures(critic: EvidenceCritic, case:
             defect.explanation
         )
         assert f"severity {defect.severity:.1f}" in defect.explanation
+
+
+def test_bands_are_gone_for_it_once_they_are_smoothed(critic: EvidenceCritic, case: EditCase) -> None:
+    banded = inject(case, "banding", 0.5, SEED)
+    smooth = debanded(case.source, banded.candidate, case.mask, seed=1)
+    assert pb.DEFECT_KIND_BANDING in kinds(judge(critic, case.source, case.mask, banded.candidate))
+    after = judge(critic, case.source, case.mask, smooth)
+    assert pb.DEFECT_KIND_BANDING not in kinds(after)
+    before = judge(critic, case.source, case.mask, banded.candidate)
+    assert after.scores.naturalness.value > before.scores.naturalness.value + 20
+
+
+def test_flat_blocks_of_a_coarse_compression_are_not_counted_as_bands_again(
+    critic: EvidenceCritic, case: EditCase
+) -> None:
+    coarse = inject(case, "jpeg_blocks", 1.0, SEED).candidate
+    found = kinds(judge(critic, case.source, case.mask, coarse))
+    assert pb.DEFECT_KIND_COMPRESSION_MISMATCH in found
+    assert pb.DEFECT_KIND_BANDING not in found
+
+
+def test_a_calm_slope_of_light_an_edge_and_clipped_white_are_no_bands() -> None:
+    grain = np.random.default_rng(SEED).normal(0, 0.5, (90, 160, 1))
+    slope = np.linspace(40, 140, 160)[None, :, None] + np.zeros((90, 1, 3))
+    assert not find_bands(np.round(slope + grain).astype(np.uint8)).found.any()
+    bands = find_bands((np.round(slope / 10) * 10).astype(np.uint8))
+    assert bands.found.mean() > 0.3
+    assert np.median(bands.step[bands.found]) == pytest.approx(10)
+    edge = np.full((90, 160, 3), 60, np.uint8)
+    edge[:, 80:] = 140
+    assert not find_bands(edge).found.any(), "one large step is the edge of a thing"
+    burnt = np.clip(np.round(slope / 10) * 10 + 165, 0, 255)
+    assert not find_bands(burnt.astype(np.uint8)).found[:, 100:].any(), (
+        "nothing is to be seen in clipped white"
+    )
 
 
 def test_every_number_is_in_its_range(critic: EvidenceCritic, case: EditCase) -> None:

@@ -151,7 +151,9 @@ def test_a_word_that_pictures_show_counts_and_one_that_they_do_not_show_does_not
         return replace(picture(level, seed), words={"shape": shape, "finish": finish}, is_true=False)
 
     shown = [answer("ball", finish, level, 1) for finish, level in (("glossy", "bright"), ("dull", "dark"))]
-    hidden = [answer("cube", finish, level, 2) for finish in ("glossy", "dull") for level in ("bright", "dark")]
+    hidden = [
+        answer("cube", finish, level, 2) for finish in ("glossy", "dull") for level in ("bright", "dark")
+    ]
     head = with_plainness(AlignmentHead(vocabulary, network), [*shown * 20, *hidden * 10])
     (slot,) = head.vocabulary.plainness.values()
     assert slot["ball"] > 1

@@ -1,0 +1,87 @@
+"""Bands of tone: areas of one value with steps between them and nothing in between.
+
+A slope of light that was rendered or stored with too few tones breaks into steps. A photograph's calm areas change by a
+level here and there, from grain and rounding; bands do not change at all and then by many levels at once. What is
+clipped to black or white is no band, and larger steps than bands have are edges of things.
+
+Source: the idea of Wang, Kum, Chen and Kokaram, "A perceptual visibility metric for banding artifacts" (2016): steps
+between uniform areas count, by their size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from editcritic.server.critics.evidence.calibration import BAND_LEVELS
+from editcritic.server.critics.finding import Finding, figure
+from editcritic.server.critics.views import Views
+from editcritic.v1 import critic_pb2 as pb
+
+__all__ = ["Bands", "find_bands", "judge_bands", "window_bands"]
+
+Mask = NDArray[np.bool_]
+Plane = NDArray[np.float32]
+
+LEAST_STEP, LARGEST_STEP = 4, 40
+"""Levels of the channel that changes most: less is the photograph's own grain, more an edge."""
+CLIPPED_LEVELS = 2
+WINDOW_PX = 7
+EQUAL_SHARE = 0.25
+"""Of the differences between neighbours, over the window; wide bands have more."""
+SLIGHT_SHARE = 0.3
+"""Changes that are less than a step, for each that is none."""
+STEP_SHARE = 0.02
+
+
+class Bands(NamedTuple):
+    """Bands of a picture: where they are, and how large the steps around a pixel are, in levels."""
+
+    found: Mask
+    step: Plane
+
+
+def find_bands(rgb: NDArray[np.uint8]) -> Bands:
+    """Where (h, w, 3) has bands."""
+    levels = rgb.astype(np.int16)
+    clipped = ((levels <= CLIPPED_LEVELS) | (levels >= 255 - CLIPPED_LEVELS)).any(2)
+    equal, slight, steps, size = (np.zeros(rgb.shape[:2], np.float32) for _ in range(4))
+    for axis in (0, 1):
+        change = np.abs(np.diff(levels, axis=axis, append=np.take(levels, [-1], axis))).max(2)
+        is_step = (change >= LEAST_STEP) & (change <= LARGEST_STEP) & ~clipped
+        equal += (change == 0) & ~clipped
+        slight += (change > 0) & (change < LEAST_STEP)
+        steps += is_step
+        size += change * is_step
+    near = (WINDOW_PX, WINDOW_PX)
+    equal, slight, steps, size = (cv2.boxFilter(each / 2, -1, near) for each in (equal, slight, steps, size))
+    found = (equal > EQUAL_SHARE) & (slight < SLIGHT_SHARE * equal) & (steps > STEP_SHARE)
+    return Bands(np.asarray(found), np.asarray(size / np.maximum(steps, 1e-6), np.float32))
+
+
+def window_bands(bands: Bands, outside: Mask, windows: Sequence[tuple[slice, slice]]) -> NDArray[np.float64]:
+    """Share of the outside part of each window that has bands."""
+    shares = [bands.found[place][outside[place]].mean() for place in windows if outside[place].any()]
+    return np.array(shares, np.float64)
+
+
+def judge_bands(bands: Bands, views: Views, usual: NDArray[np.float64]) -> Finding:
+    """The share of the core that has bands, beyond the most that a window of the photograph has, by their steps."""
+    within = bands.found & views.core
+    share = float(bands.found[views.core].mean())
+    reference = float(usual.max(initial=0.0))
+    step = float(np.median(bands.step[within])) if within.any() else 0.0
+    evidence = [
+        figure(
+            "band_share", share, "fraction", reference, max(0.1, float(usual.std()) if usual.size else 0.1)
+        ),
+        figure("band_step", step, "levels"),
+    ]
+    strength = max(0.0, share - reference) * step / BAND_LEVELS
+    return Finding(
+        pb.DEFECT_KIND_BANDING, strength, evidence, (bands.found & views.inside).astype(np.float32)
+    )

@@ -94,7 +94,7 @@ class Vocabulary:
         plainness = self.plainness.get(slot, {}).get(asked.get(next(iter(self.slots)), ""), 1.0)
         before = self.followed[slot]
         odds = before / (1 - before) * (likelihood / max(1 - likelihood, _LEAST)) ** plainness
-        return odds / (1 + odds)
+        return float(odds / (1 + odds))
 
     def sentence(self) -> str:
         """The vocabulary in one sentence."""

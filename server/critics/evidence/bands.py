@@ -57,8 +57,7 @@ def find_bands(rgb: NDArray[np.uint8]) -> Bands:
         slight += (change > 0) & (change < LEAST_STEP)
         steps += is_step
         size += change * is_step
-    near = (WINDOW_PX, WINDOW_PX)
-    equal, slight, steps, size = (cv2.boxFilter(each / 2, -1, near) for each in (equal, slight, steps, size))
+    equal, slight, steps, size = (_mean_near(each / 2) for each in (equal, slight, steps, size))
     found = (equal > EQUAL_SHARE) & (slight < SLIGHT_SHARE * equal) & (steps > STEP_SHARE)
     return Bands(np.asarray(found), np.asarray(size / np.maximum(steps, 1e-6), np.float32))
 
@@ -85,3 +84,7 @@ def judge_bands(bands: Bands, views: Views, usual: NDArray[np.float64]) -> Findi
     return Finding(
         pb.DEFECT_KIND_BANDING, strength, evidence, (bands.found & views.inside).astype(np.float32)
     )
+
+
+def _mean_near(plane: NDArray[np.floating]) -> Plane:
+    return np.asarray(cv2.boxFilter(plane, -1, (WINDOW_PX, WINDOW_PX)), np.float32)

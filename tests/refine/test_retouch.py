@@ -16,9 +16,13 @@ from editcritic.refine.blending import gradient_blended, multiband_blended
 from editcritic.refine.cleanup import debanded, deblocked, denoised
 from editcritic.refine.defringe import defringed
 from editcritic.refine.detail import matched_detail
+from editcritic.refine.dummy import DummyEngine
 from editcritic.refine.masks import feathered
+from editcritic.refine.repair import REPAIRS as CATALOGUE
+from editcritic.refine.repair import Workpiece
 from editcritic.refine.retouch import recomposited, unghosted
 from editcritic.refine.tone import recoloured, relit
+from editcritic.v1 import critic_pb2 as pb
 
 Pixels = np.ndarray
 Change = Callable[[Pixels, Pixels, np.ndarray], Pixels]
@@ -241,6 +245,25 @@ def test_bands_are_smoothed_within_their_own_width() -> None:
     result = debanded(source, edit, BLEND, seed=1)
     assert error(result, source) < 0.6 * error(edit, source)
     assert np.abs(result[INSIDE].astype(int) - edit[INSIDE]).max() <= 6 + 4  # half a step, and the dither
+
+
+@pytest.mark.parametrize(
+    ("kind", "smooths"),
+    [
+        (pb.ACTION_KIND_DEBLOCK, lambda *pictures: deblocked(*pictures)),
+        (pb.ACTION_KIND_DEBAND, lambda *pictures: debanded(*pictures, seed=3)),
+    ],
+)
+def test_detail_that_goes_with_blocks_or_bands_is_made_up_for(
+    texture: Pixels, kind: pb.ActionKind.ValueType, smooths: Change
+) -> None:
+    edit = spoiled(texture, lambda p: np.round(gaussian_filter(p, (1.5, 1.5, 0)) / 10) * 10)
+    work = Workpiece(DummyEngine(), texture, edit, MASK, BLEND, "", seed=3, attempt=0)
+    mended = CATALOGUE[kind](work, pb.SuggestedAction(kind=kind))
+    assert mended is not None
+    assert mended.picture is not None
+    assert detail(smooths(texture, edit, BLEND)) < 0.5 * detail(texture)
+    assert detail(mended.picture) > 0.6 * detail(texture)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5])

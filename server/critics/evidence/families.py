@@ -75,11 +75,12 @@ def _border(scene: Scene, planes: Planes) -> list[Finding]:
 
 
 def _few_tones(scene: Scene, planes: Planes) -> list[Finding]:
-    """Compression blocks and bands; coarse compression leaves flat blocks, which are not counted as bands again."""
-    blocks = [judge_blocks(planes.luma, scene.views.inside, scene.blockiness)] if scene.windows else []
-    if any(each.strength >= 1.0 for each in blocks):
-        return blocks
-    return [*blocks, judge_bands(find_bands(planes.rgb), scene.views, scene.bands)]
+    """Compression blocks, and bands: coarse compression leaves flat blocks, which are not counted as bands again."""
+    bands = judge_bands(find_bands(planes.rgb), scene.views, scene.bands)
+    if not scene.windows:
+        return [bands]
+    blocks = judge_blocks(planes.luma, scene.views.inside, scene.blockiness)
+    return [blocks, bands] if bands.strength > blocks.strength else [blocks]
 
 
 def _outside(scene: Scene, edit: DecodedEdit, candidate: NDArray[np.uint8]) -> list[Finding]:

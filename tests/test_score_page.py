@@ -44,8 +44,8 @@ def test_the_odds_follow_from_the_formula() -> None:
         ("training.md", "62.5 % of 72 pairs", "62.5 % were in order before `train adapt` and 75.0 % after"),
         (
             "race.md",
-            "best-of-8 is worth 7 points over one seed\n  where it was 20",
-            "worth 20 points before and 7 after",
+            "best-of-8 is worth 8 points over one seed where it\n  was 20",
+            "worth 20 points before and 8 after",
         ),
     ],
 )

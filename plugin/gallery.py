@@ -74,8 +74,8 @@ PLAN = (
         (62, 62),
         "a shiny blue ball",
         3,
-        "Worse by eye: sharper, but squarer, and the highlight of a shiny ball is nearly gone: a finish hardly counts. "
-        "The orange fringes around it stay, and no critic names them.",
+        "Same by eye: another ball, sharper and with its highlight, but the orange fringes around it are no smaller, "
+        "and no critic names them.",
     ),
     GalleryEdit(
         "spoon",
@@ -132,8 +132,8 @@ PLAN = (
         (80, 80),
         "a shiny white ball",
         19,
-        "Worse by eye: the first ball is the rounder one. The loop stopped below its target, which a person is to take "
-        "as a no.",
+        "Same by eye: the first seed's ball, its outline sharper and more ragged. The loop stopped below its target, "
+        "which a person is to take as a no.",
     ),
     GalleryEdit(
         "grass",

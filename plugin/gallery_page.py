@@ -34,7 +34,7 @@ demo's place and seed, were chosen before any outcome was seen, and none was lef
 *italics* a person wrote who looked at the pictures; everything else is what the run said. The engine is there to be
 judged, not to be admired: it knows six solids in ten colours, and removal.
 
-By eye, three of ten got better, three stayed as they were, and four got worse although their score rose. That is what
+By eye, three of ten got better, five stayed as they were, and two got worse although their score rose. That is what
 these critics are like on an engine whose faults neither learned from: see
 [what a score does not see](score.md#what-it-does-not-see).
 

@@ -228,7 +228,7 @@ def load_head(file: Path) -> AlignmentHead:
         network.load_state_dict(weights, strict=False)
     except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise InvalidInput(f"{file} is no alignment head: {error}") from error
-    # Convolutions this small take a third less time with channels last.
+    # Convolutions this small take a fifth to a third less time with channels last.
     return AlignmentHead(vocabulary, network.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
 
 

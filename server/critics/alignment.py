@@ -84,7 +84,7 @@ class Vocabulary:
                 unknown.append(word)
         return asked, unknown
 
-    def asked_for(self, slot: str, asked: Mapping[str, str], likelihood: float) -> float:
+    def painted_likelihood(self, slot: str, asked: Mapping[str, str], likelihood: float) -> float:
         """Probability that the word asked for in a slot was painted, when the picture alone says `likelihood`.
 
         Bayes' rule for slots that are in `followed`; for others what the picture says.
@@ -175,7 +175,7 @@ class AlignmentHead:
         asked, _ = self.vocabulary.read(edit.prompt)
         likelihoods = self.likelihoods(image, edit.denoise_mask)
         phrases = {
-            word: self.vocabulary.asked_for(slot, asked, likelihoods[slot][word])
+            word: self.vocabulary.painted_likelihood(slot, asked, likelihoods[slot][word])
             for slot, word in asked.items()
         }
         seen = {slot: max(likelihoods[slot].items(), key=lambda each: each[1])[0] for slot in asked}

@@ -10,7 +10,6 @@ between uniform areas count, by their size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -18,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from editcritic.server.critics.evidence.calibration import BAND_LEVELS
+from editcritic.server.critics.evidence.fill import beyond_usual
 from editcritic.server.critics.finding import Finding, figure
 from editcritic.server.critics.views import Views
 from editcritic.v1 import critic_pb2 as pb
 
-__all__ = ["Bands", "find_bands", "judge_bands", "window_bands"]
+__all__ = ["Bands", "find_bands", "judge_bands"]
 
 Mask = NDArray[np.bool_]
 Plane = NDArray[np.float32]
@@ -62,27 +62,17 @@ def find_bands(rgb: NDArray[np.uint8]) -> Bands:
     return Bands(np.asarray(found), np.asarray(size / np.maximum(steps, 1e-6), np.float32))
 
 
-def window_bands(bands: Bands, outside: Mask, windows: Sequence[tuple[slice, slice]]) -> NDArray[np.float64]:
-    """Share of the outside part of each window that has bands."""
-    shares = [bands.found[place][outside[place]].mean() for place in windows if outside[place].any()]
-    return np.array(shares, np.float64)
-
-
 def judge_bands(bands: Bands, views: Views, usual: NDArray[np.float64]) -> Finding:
     """The share of the core that has bands, beyond the most that a window of the photograph has, by their steps."""
     within = bands.found & views.core
-    share = float(bands.found[views.core].mean())
-    reference = float(usual.max(initial=0.0))
+    excess, measured = beyond_usual("band_share", float(bands.found[views.core].mean()), usual)
     step = float(np.median(bands.step[within])) if within.any() else 0.0
-    evidence = [
-        figure(
-            "band_share", share, "fraction", reference, max(0.1, float(usual.std()) if usual.size else 0.1)
-        ),
-        figure("band_step", step, "levels"),
-    ]
-    strength = max(0.0, share - reference) * step / BAND_LEVELS
+    heat = (bands.found & views.inside).astype(np.float32)
     return Finding(
-        pb.DEFECT_KIND_BANDING, strength, evidence, (bands.found & views.inside).astype(np.float32)
+        pb.DEFECT_KIND_BANDING,
+        excess * step / BAND_LEVELS,
+        [measured, figure("band_step", step, "levels")],
+        heat,
     )
 
 

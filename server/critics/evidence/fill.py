@@ -13,6 +13,7 @@ from editcritic.server.critics.views import Planes, Views
 from editcritic.v1 import critic_pb2 as pb
 
 __all__ = [
+    "beyond_usual",
     "black_map",
     "flat_map",
     "happened_share",
@@ -62,12 +63,15 @@ def judge_fill(
     kind: pb.DefectKind.ValueType, name: str, found: Mask, views: Views, usual: NDArray[np.float64]
 ) -> Finding:
     """Flat or black: the share inside, beyond the largest that a window of the photograph has."""
-    share = float(found[views.core].mean())
+    excess, measured = beyond_usual(name, float(found[views.core].mean()), usual)
+    return Finding(kind, excess / FILL_SHARE, [measured], (found & views.inside).astype(np.float32))
+
+
+def beyond_usual(name: str, share: float, usual: NDArray[np.float64]) -> tuple[float, pb.Measurement]:
+    """By how much a share exceeds the largest that a window of the photograph has, at least 0; and the figure."""
     reference = float(usual.max(initial=0.0))
     spread = max(0.1, float(usual.std()) if usual.size else 0.1)
-    heat = (found & views.inside).astype(np.float32)
-    strength = max(0.0, share - reference) / FILL_SHARE
-    return Finding(kind, strength, [figure(name, share, "fraction", reference, spread)], heat)
+    return max(0.0, share - reference), figure(name, share, "fraction", reference, spread)
 
 
 def judge_unchanged(found: Mask, views: Views) -> Finding:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from editcritic.server.critics.base import DecodedEdit
-from editcritic.server.critics.evidence.bands import find_bands, window_bands
+from editcritic.server.critics.evidence.bands import find_bands
 from editcritic.server.critics.evidence.border import find_border
 from editcritic.server.critics.evidence.compression import grid_excess, window_blockiness
 from editcritic.server.critics.evidence.detail import DetailReference, detail_reference
@@ -76,7 +76,7 @@ def prepare_scene(edit: DecodedEdit) -> Scene:
         blockiness=window_blockiness(grid_excess(source.luma), views.outside, windows),
         flat=window_shares(flat_map(source), views.outside, windows),
         black=window_shares(black_map(source), views.outside, windows),
-        bands=window_bands(find_bands(source.rgb), views.outside, windows),
+        bands=window_shares(find_bands(source.rgb).found, views.outside, windows),
         repeat_area=repeated.area,
     )
 

@@ -47,11 +47,11 @@ class Bands(NamedTuple):
 
 def find_bands(rgb: NDArray[np.uint8]) -> Bands:
     """Where (h, w, 3) has bands."""
-    levels = rgb.astype(np.int16)
-    clipped = ((levels <= CLIPPED_LEVELS) | (levels >= 255 - CLIPPED_LEVELS)).any(2)
+    brightest, darkest = _channels(rgb, np.maximum), _channels(rgb, np.minimum)
+    clipped = (darkest <= CLIPPED_LEVELS) | (brightest >= 255 - CLIPPED_LEVELS)
     equal, slight, steps, size = (np.zeros(rgb.shape[:2], np.float32) for _ in range(4))
     for axis in (0, 1):
-        change = np.abs(np.diff(levels, axis=axis, append=np.take(levels, [-1], axis))).max(2)
+        change = _channels(np.asarray(cv2.absdiff(rgb, _next(rgb, axis)), np.uint8), np.maximum)
         is_step = (change >= LEAST_STEP) & (change <= LARGEST_STEP) & ~clipped
         equal += (change == 0) & ~clipped
         slight += (change > 0) & (change < LEAST_STEP)
@@ -74,6 +74,16 @@ def judge_bands(bands: Bands, views: Views, usual: NDArray[np.float64]) -> Findi
         [measured, figure("band_step", step, "levels")],
         heat,
     )
+
+
+def _channels(rgb: NDArray[np.uint8], of: np.ufunc) -> NDArray[np.uint8]:
+    """(h, w): the largest or the smallest channel; along the last axis NumPy is many times slower."""
+    return np.asarray(of(of(rgb[..., 0], rgb[..., 1]), rgb[..., 2]))
+
+
+def _next(rgb: NDArray[np.uint8], axis: int) -> NDArray[np.uint8]:
+    """Each pixel's neighbour below or to the right; the last one's is itself."""
+    return np.concatenate([np.delete(rgb, 0, axis), np.take(rgb, [-1], axis)], axis)
 
 
 def _mean_near(plane: NDArray[np.floating]) -> Plane:

@@ -133,7 +133,7 @@ def test_a_file_that_is_no_head_is_told(tmp_path: Path) -> None:
 
 def painted_head(finish: float, plainness: dict[str, float]) -> AlignmentHead:
     """Sees a red ball in everything, and a finish with log-odds of `finish` for matte."""
-    vocabulary = replace(tabletop_vocabulary(), plainness={"finish": plainness})
+    vocabulary = replace(tabletop_vocabulary(), followed={"finish": 0.8}, plainness={"finish": plainness})
     network = AlignmentNetwork(sum(len(words) for words in vocabulary.slots.values()))
     with torch.no_grad():
         for parameter in network.parameters():
@@ -149,18 +149,18 @@ def score_of(head: AlignmentHead, prompt: str) -> float:
 
 
 def test_a_finish_that_cannot_be_read_hardly_lowers_the_score_and_a_plain_one_does() -> None:
-    assert score_of(painted_head(0, {}), "a shiny red ball") == pytest.approx(82, abs=0.1)
+    assert score_of(painted_head(0, {}), "a shiny red ball") == pytest.approx(80, abs=0.1)
     assert score_of(painted_head(10, {}), "a shiny red ball") < 1
     assert score_of(painted_head(10, {}), "a matte red ball") > 99
 
 
 def test_a_finish_counts_by_how_plainly_it_shows_on_the_shape_that_was_asked_for() -> None:
-    odds = 0.82 / 0.18 * np.exp(-4 * 0.5)
+    odds = 0.8 / 0.2 * np.exp(-4 * 0.5)
     assert score_of(painted_head(4, {"ball": 0.5, "cube": 0.0}), "a shiny red ball") == pytest.approx(
         100 * odds / (1 + odds), abs=0.1
     )
     assert score_of(painted_head(60, {"ball": 0.0, "cube": 0.5}), "a shiny red ball") == pytest.approx(
-        82, abs=0.1
+        80, abs=0.1
     )
     assert score_of(painted_head(4, {"cube": 0.0}), "a shiny red ball") == score_of(
         painted_head(4, {"ball": 1.0}), "a shiny red ball"

@@ -11,6 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from editcritic.plugin.cli.app import app
+from editcritic.refine.tabletop.words import THINGS
 from editcritic.server.critics import CRITICS, DEFAULT_CRITIC, critic_name, load_critic
 from editcritic.server.critics.alignment import load_head
 from editcritic.server.critics.network.critic import WEIGHTS
@@ -147,4 +148,12 @@ def test_the_alignment_head_is_adapted_to_what_the_engine_paints(photo_folder: P
     result = runner.invoke(app, [*asked, "--renderings", "5", "--answers", "4", "--steps", "1"])
     assert result.exit_code == 0, result.output
     assert "finish: read as told" in result.stdout
-    assert load_head(tmp_path / "alignment.safetensors").vocabulary.followed == {"finish": 0.82}
+    adapted, shipped = (
+        load_head(tmp_path / "alignment.safetensors"),
+        load_head(WEIGHTS / "alignment.safetensors"),
+    )
+    assert adapted.vocabulary.followed == shipped.vocabulary.followed
+    assert shipped.vocabulary.plainness["finish"].keys() == set(THINGS)
+    assert adapted.vocabulary.plainness == {"finish": {}}, (
+        "four answers do not tell how plainly a finish shows"
+    )

@@ -45,7 +45,8 @@ _SERVICE_CONFIG = {
                 "initialBackoff": "0.2s",
                 "maxBackoff": "2s",
                 "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
+                # What meets a server as it closes the connection is told CANCELLED, unheard.
+                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
         }
     ]
@@ -125,6 +126,12 @@ def error_from_rpc(error: grpc.RpcError, address: str) -> EditCriticError:
         return error_from_status(status_pb2.Status.FromString(trailers[_DETAILS_KEY]))
     if code == grpc.StatusCode.UNAVAILABLE:
         return ServerUnavailable(_unreachable(address, text))
+    if code == grpc.StatusCode.CANCELLED:
+        # gRPC resets a call that arrives while its server closes the connection.
+        return ServerUnavailable(
+            f"the server at {address} ended the call unanswered; it is stopping. Try again, or start one:"
+            " editcritic serve"
+        )
     if code == grpc.StatusCode.UNIMPLEMENTED:
         return Incompatible(
             f"the program at {address} does not know this call of editcritic.v1 ({text});"
@@ -161,8 +168,8 @@ def is_worth_reconnecting(error: EditCriticError) -> bool:
     """Whether the server went away, so that the same stream may succeed on a new connection."""
     if isinstance(error, ServerUnavailable):
         return True
-    # A process that dies mid-stream can also show as INTERNAL, UNKNOWN or CANCELLED, without details of ours.
-    return error.code in (1, 2, 13) and error.reason == pb.ERROR_REASON_UNSPECIFIED
+    # A process that dies mid-stream can also show as INTERNAL or UNKNOWN, without details of ours.
+    return error.code in (2, 13) and error.reason == pb.ERROR_REASON_UNSPECIFIED
 
 
 def backoff_s(attempt: int) -> float:

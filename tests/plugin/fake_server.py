@@ -36,6 +36,25 @@ class FakeCritic(critic_pb2_grpc.CriticServiceServicer):
         yield from script(noting(request_iterator, told), context)
 
 
+class ClosingCritic(critic_pb2_grpc.CriticServiceServicer):
+    """Ends its first `count` calls as gRPC does that meet a closing connection; answers those after.
+
+    Attributes:
+        call_count: calls that came, so far.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self.call_count = 0
+
+    def Critique(self, request: pb.CritiqueRequest, context: Any) -> pb.CritiqueResponse:
+        self.call_count += 1
+        if self.call_count <= self._count:
+            context.abort(grpc.StatusCode.CANCELLED, "CANCELLED")
+        scores = pb.Scores(overall=pb.Score(value=61.0))
+        return pb.CritiqueResponse(critique=pb.Critique(scores=scores))
+
+
 def noting(requests: Iterator[pb.CritiqueStreamRequest], told: list[str]) -> Iterator[Any]:
     for request in requests:
         action = request.WhichOneof("action")

@@ -16,7 +16,7 @@ from editcritic.plugin.client import AsyncClient, Client, make_candidate, make_e
 from editcritic.plugin.embedded import EmbeddedServer
 from editcritic.v1 import critic_pb2 as pb
 from editcritic.v1 import critic_pb2_grpc, errors
-from tests.plugin.fake_server import FakeCritic, answering, die, forgetful, serving_fake
+from tests.plugin.fake_server import ClosingCritic, FakeCritic, answering, die, forgetful, serving_fake
 
 Fill = Callable[[int], NDArray[np.uint8]]
 
@@ -239,6 +239,22 @@ def test_nobody_listening_is_told_with_the_way_out(connect: Any, edit: pb.Edit, 
         client.critique(edit, filled(9))
     with pytest.raises(errors.ServerUnavailable):
         client.open_edit(edit, max_reconnects=0)
+
+
+@pytest.mark.parametrize("is_back", [True, False])
+def test_a_call_that_meets_a_closing_connection_is_tried_again(
+    connect: Any, edit: pb.Edit, filled: Fill, is_back: bool
+) -> None:
+    closing = ClosingCritic(count=1 if is_back else 100)
+    with serving_fake(closing) as address:
+        client = connect(address)
+        if is_back:
+            assert client.critique(edit, filled(9)).scores.overall.value == 61.0
+            assert closing.call_count == 2
+        else:
+            with pytest.raises(errors.ServerUnavailable, match="it is stopping"):
+                client.critique(edit, filled(9))
+            assert closing.call_count == 4
 
 
 def test_a_server_of_another_kind_is_told(connect: Any, edit: pb.Edit) -> None:

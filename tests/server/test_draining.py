@@ -11,7 +11,9 @@ import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from editcritic.plugin.channels import error_from_rpc
 from editcritic.v1 import critic_pb2 as pb
+from editcritic.v1.errors import ServerUnavailable
 from tests.server.gated import GatedCritic
 from tests.server.speaking import Stream, refusal, wait_until
 
@@ -38,7 +40,9 @@ async def test_while_it_stops_new_edits_are_unavailable_and_what_runs_is_finishe
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
         assert (await waiting.next()).HasField("going_away")
         new = pb.CritiqueRequest(edit=edit, candidate=make_candidate("new"))
-        assert (await refusal(stub.Critique(new))).code == UNAVAILABLE
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.Critique(new)
+        assert isinstance(error_from_rpc(refused.value, server.address), ServerUnavailable)
         GatedCritic.gate.set()
         assert (await running).critique.scores.overall.value == pytest.approx(20.0)
         assert (await refusal(waiting.call.read())).code == UNAVAILABLE, "the grace is over"

@@ -70,9 +70,12 @@ class Crop:
 
     def changed(self, new: Array) -> Pixels:
         """The edit with a new crop (h, w, 3), 0..255, by the blend mask; beyond it the source bit for bit."""
-        mixed = self.now + self.weight[..., None] * (new - self.now)
+        return self.replaced(self.now + self.weight[..., None] * (new - self.now))
+
+    def replaced(self, new: Array) -> Pixels:
+        """The edit with a new crop (h, w, 3), 0..255, wherever the mask blends; beyond it the source bit for bit."""
         result = self.unchanged()
-        levels = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+        levels = np.clip(np.rint(new), 0, 255).astype(np.uint8)
         result[self.place] = np.where(self.weight[..., None] > 0, levels, result[self.place])
         return result
 

@@ -162,6 +162,18 @@ def test_a_fringe_along_the_border_is_taken_away_and_the_rest_is_left(texture: P
     np.testing.assert_array_equal(result[deep], edit[deep])
 
 
+def test_a_line_in_a_soft_rim_is_taken_away_where_the_blend_mask_is_weak_too(texture: Pixels) -> None:
+    depth = distance_transform_edt(INSIDE) - distance_transform_edt(~INSIDE)
+    weak = (BLEND > 0) & (BLEND < 0.5)
+    calm = (texture // 5 + 90).astype(np.uint8)
+    line = 30 * np.exp(-0.5 * (depth / 1.5) ** 2) * (BLEND > 0)
+    edit = np.clip(calm + line[..., None], 0, 255).astype(np.uint8)
+    result = defringed(calm, edit, BLEND)
+    before, after = (float((p[weak].astype(float) - calm[weak]).mean()) for p in (edit, result))
+    assert abs(after) < 0.5 * before
+    np.testing.assert_array_equal(result[FAR], calm[FAR])
+
+
 def test_a_passage_from_one_colour_to_another_is_no_fringe() -> None:
     source = np.full((160, 200, 3), 90, np.uint8)
     edit = np.where(INSIDE[..., None], 150, source).astype(np.uint8)

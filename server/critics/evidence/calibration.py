@@ -30,7 +30,7 @@ __all__ = [
     "UNCHANGED_SHARE",
 ]
 
-CALIBRATION: Final = "train-4"
+CALIBRATION: Final = "train-5"
 
 SEAM_Z: Final = 7.2
 TONE_STEP_Z: Final = 10.5
@@ -38,7 +38,7 @@ COLOUR_STEP_Z: Final = 14.0
 LIGHT_STEP_Z: Final = 8.5
 BLUR_NEPERS: Final = 0.6
 SHARPEN_NEPERS: Final = 0.82
-GRAIN_NEPERS: Final = 0.8
+GRAIN_NEPERS: Final = 0.44
 BLOCKINESS_Z: Final = 5.0
 LEFTOVER_Z: Final = 7.5
 REPEAT_SIDE_PX: Final = 24.0

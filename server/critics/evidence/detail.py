@@ -71,7 +71,7 @@ class DetailStats:
     Attributes:
         slope: mean residual of fine against middle energy, weighted by texture: sharper or blurrier.
         fine: mean residual of the fine energy.
-        grain: residual of the fine energy where it is calm.
+        grain: residual of fine against middle energy where it is calm: texture has both, grain is fine alone.
     """
 
     slope: float = 0.0
@@ -163,7 +163,7 @@ def _grain(
     reference: DetailReference, stats: DetailStats, residuals: Array, tiles: Tiles, views: Views
 ) -> Finding:
     measured = figure("grain", stats.grain, "nepers", *reference.usual("grain"))
-    heat = _spread_out(residuals[:, 0], tiles, views)
+    heat = _spread_out(residuals[:, 1], tiles, views)
     return Finding(
         pb.DEFECT_KIND_NOISE_MISMATCH, max(stats.grain, 0.0) / calibration.GRAIN_NEPERS, [measured], heat
     )
@@ -207,7 +207,7 @@ def _summarise(tiles: Tiles, residuals: Array) -> DetailStats:
     textured = np.clip((coarse - np.log(2.0)) / 3.0, 0.02, 1.0)
     slope = float((textured * residuals[:, 1]).sum() / textured.sum())
     calm = coarse <= np.median(coarse)
-    return DetailStats(slope, float(residuals[:, 0].mean()), float(np.quantile(residuals[calm, 0], 0.35)))
+    return DetailStats(slope, float(residuals[:, 0].mean()), float(np.quantile(residuals[calm, 1], 0.35)))
 
 
 def _window_stats(tiles: Tiles, residuals: Array, windows: list[tuple[slice, slice]]) -> list[DetailStats]:

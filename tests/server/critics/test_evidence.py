@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 from skimage import data
 
 from editcritic.refine.cleanup import debanded
@@ -113,6 +114,20 @@ def test_a_graver_defect_scores_lower(critic: EvidenceCritic, case: EditCase, na
     )
     # Figures far below their thresholds move by a point either way; a fault must not hide in that.
     assert clean + 1 >= mild > severe
+
+
+def test_over_texture_grain_is_told_from_sharpening(critic: EvidenceCritic) -> None:
+    photo = np.repeat(data.gravel()[:240, :320, None], 3, axis=2).astype(np.float32)
+    mask = np.zeros((240, 320), np.float32)
+    mask[70:170, 100:220] = 1
+    grain = np.random.default_rng(3).normal(0, 18, (240, 320, 1))
+    halos = 2.5 * (photo - gaussian_filter(photo, (1.2, 1.2, 0)))
+    source = np.where(mask[..., None] > 0, 128, photo).astype(np.uint8)
+    grainy, sharpened = (
+        np.clip(photo + mask[..., None] * change, 0, 255).astype(np.uint8) for change in (grain, halos)
+    )
+    assert kinds(judge(critic, source, mask, grainy)) == {pb.DEFECT_KIND_NOISE_MISMATCH}
+    assert kinds(judge(critic, source, mask, sharpened)) == {pb.DEFECT_KIND_SHARPNESS_MISMATCH}
 
 
 LOCAL = [name for name in MEASURED if INJECTIONS[name].local]

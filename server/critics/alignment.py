@@ -40,9 +40,8 @@ _WIDTHS = (32, 56, 96, 160)
 _MISMATCH_BELOW = 0.5
 _LEAST = 1e-9  # probability; what a sure network leaves to the other word is more than nothing
 # How far a score moves under changes that leave every word true (JPEG, a little blur, grain, exposure, a shift of one
-# pixel): root mean square over 103 answers of the engine, in points at sqrt(p * (1 - p)) = 1, of a head that looked
-# once. What is said of four looks moves by 5: the doubt that is stated is on the safe side.
-_MOVES = 9.0
+# pixel): root mean square over 103 answers of the engine, in points at sqrt(p * (1 - p)) = 1.
+_MOVES = 5.0
 
 
 @dataclass(frozen=True)

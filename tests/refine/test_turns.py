@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,22 +19,28 @@ from tests.refine.critics import PlainCritic
 from tests.refine.test_loop import request_for
 
 
+def wait_until(is_so: Callable[[], bool]) -> None:
+    while not is_so():
+        time.sleep(0.001)
+
+
 def test_whoever_waits_longest_comes_next() -> None:
     turns, order = Turns(), []
 
-    def work(name: str) -> None:
+    def work(name: str, other: str) -> None:
         for _ in range(20):
             with turns:
                 order.append(name)
-                time.sleep(0.001)
+                # Nobody lets go before the other one has asked again.
+                wait_until(lambda: len(turns._waiting) == 1 or order.count(other) == 20)
 
-    threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
+    threads = [threading.Thread(target=work, args=pair) for pair in ("ab", "ba")]
     with turns:
         for thread in threads:
             thread.start()
-        time.sleep(0.05)  # both are waiting now
+        wait_until(lambda: len(turns._waiting) == 2)
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert sorted(order) == ["a"] * 20 + ["b"] * 20
     assert all(first != second for first, second in itertools.pairwise(order)), "".join(order)
 

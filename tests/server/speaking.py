@@ -68,8 +68,8 @@ def kinds(events: list[pb.CritiqueStreamResponse]) -> list[str | None]:
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
-    """Give the server up to five seconds to reach a state."""
-    for _ in range(500):
+    """Give the server up to half a minute to reach a state."""
+    for _ in range(3000):
         if condition():
             return
         await asyncio.sleep(0.01)

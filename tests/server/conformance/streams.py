@@ -242,7 +242,7 @@ async def test_too_many_streams_are_refused_and_a_closed_one_gives_its_place_bac
 
 
 async def test_an_idle_stream_is_closed(serving: Any, edit: pb.Edit) -> None:
-    async with serving(idle_timeout_s=0.05) as (_, stub):
+    async with serving(idle_timeout_s=0.5) as (_, stub):
         stream = Stream(stub.CritiqueStream())
         await stream.open(edit)
         assert (await refusal(stream.call.read())).reason == pb.ERROR_REASON_STREAM_IDLE

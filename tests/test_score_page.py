@@ -35,8 +35,8 @@ def test_the_odds_follow_from_the_formula() -> None:
         ("network.md", "88.3 % of 300 (84.2 to 91.5), a foreign piece | 85 % | 24 %", "| 88.3 % | 24 % |"),
         (
             "network.md",
-            "97.9 / 99.9 / 100.0 % | | 87.4 / 93.3 / 96.5 %",
-            "97.9, 99.9, 100.0 % | 87.4, 93.3, 96.5 %",
+            "97.9 / 99.9 / 100.0 % | | 89.3 / 94.5 / 97.1 %",
+            "97.9, 99.9, 100.0 % | 89.3, 94.5, 97.1 %",
         ),
         ("network.md", "**71.2 %** of 6,870", "names 71.2 % at 3.2 % false alarms"),
         ("network.md", "3.2 % of 500", "names 71.2 % at 3.2 % false alarms"),

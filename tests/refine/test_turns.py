@@ -20,7 +20,10 @@ from tests.refine.test_loop import request_for
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
+    """For a minute at most, so that a lock that is broken fails the test and does not hang it."""
+    end = time.monotonic() + 60
     while not is_so():
+        assert time.monotonic() < end, "the state was not reached"
         time.sleep(0.001)
 
 
@@ -34,13 +37,13 @@ def test_whoever_waits_longest_comes_next() -> None:
                 # Nobody lets go before the other one has asked again.
                 wait_until(lambda: len(turns._waiting) == 1 or order.count(other) == 20)
 
-    threads = [threading.Thread(target=work, args=pair) for pair in ("ab", "ba")]
+    threads = [threading.Thread(target=work, args=pair, daemon=True) for pair in ("ab", "ba")]
     with turns:
         for thread in threads:
             thread.start()
         wait_until(lambda: len(turns._waiting) == 2)
     for thread in threads:
-        thread.join(60)
+        thread.join(120)
     assert sorted(order) == ["a"] * 20 + ["b"] * 20
     assert all(first != second for first, second in itertools.pairwise(order)), "".join(order)
 
